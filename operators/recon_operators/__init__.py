@@ -1,0 +1,1 @@
+"""The built-in forward operators; this module only registers them and imports nothing heavy."""

@@ -1,0 +1,1 @@
+"""The built-in classical priors; this module only registers them and imports nothing heavy."""

@@ -1,0 +1,1 @@
+"""Computational imaging in PyTorch: any forward operator, any prior, one `solve`."""
