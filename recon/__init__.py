@@ -1,1 +1,97 @@
-"""Computational imaging in PyTorch: any forward operator, any prior, one `solve`."""
+"""Computational imaging in PyTorch: any forward operator, any prior, one `solve`.
+
+Public names are loaded at first use; ``import recon`` imports neither torch nor any plugin.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recon.entries import DatasetEntry as DatasetEntry
+    from recon.entries import Example as Example
+    from recon.entries import MetricEntry as MetricEntry
+    from recon.entries import NetworkEntry as NetworkEntry
+    from recon.entries import NoiseEntry as NoiseEntry
+    from recon.entries import ObjectiveEntry as ObjectiveEntry
+    from recon.entries import OperatorEntry as OperatorEntry
+    from recon.entries import PriorEntry as PriorEntry
+    from recon.entries import ReaderEntry as ReaderEntry
+    from recon.entries import SolverEntry as SolverEntry
+    from recon.fidelity import Gaussian as Gaussian
+    from recon.hookspecs import hookimpl as hookimpl
+    from recon.linear import Identity as Identity
+    from recon.linear import LinearOperator as LinearOperator
+    from recon.linear import ShapeError as ShapeError
+    from recon.linear import stack as stack
+    from recon.loading import Loaded as Loaded
+    from recon.loading import load as load
+    from recon.making import metric as metric
+    from recon.making import noise as noise
+    from recon.making import operator as operator
+    from recon.making import prior as prior
+    from recon.making import solver as solver
+    from recon.metrics import evaluate as evaluate
+    from recon.parameters import Param as Param
+    from recon.priors import Denoiser as Denoiser
+    from recon.priors import Functional as Functional
+    from recon.priors import Generator as Generator
+    from recon.priors import Magnitude as Magnitude
+    from recon.priors import Prior as Prior
+    from recon.priors import RealAndImaginary as RealAndImaginary
+    from recon.problem import Problem as Problem
+    from recon.runner import DivergenceError as DivergenceError
+    from recon.runner import Snapshot as Snapshot
+    from recon.simulate import Noise as Noise
+    from recon.solution import Solution as Solution
+    from recon.solvers.admm import ADMM as ADMM
+    from recon.solvers.cg import CG as CG
+    from recon.solvers.direct import Direct as Direct
+    from recon.solving import ConvergenceWarning as ConvergenceWarning
+    from recon.solving import solve as solve
+    from recon.stopping import Discrepancy as Discrepancy
+    from recon.stopping import MaxIterations as MaxIterations
+    from recon.stopping import RelativeChange as RelativeChange
+    from recon.stopping import SmallResiduals as SmallResiduals
+    from recon.stopping import StoppingRule as StoppingRule
+    from recon.stopping import TimeLimit as TimeLimit
+
+_HOMES = {
+    "recon.entries": (
+        "DatasetEntry Example MetricEntry NetworkEntry NoiseEntry ObjectiveEntry OperatorEntry PriorEntry "
+        "ReaderEntry SolverEntry"
+    ),
+    "recon.fidelity": "Gaussian",
+    "recon.hookspecs": "hookimpl",
+    "recon.linear": "Identity LinearOperator ShapeError stack",
+    "recon.loading": "Loaded load",
+    "recon.making": "metric noise operator prior solver",
+    "recon.metrics": "evaluate",
+    "recon.parameters": "Param",
+    "recon.priors": "Denoiser Functional Generator Magnitude Prior RealAndImaginary",
+    "recon.problem": "Problem",
+    "recon.runner": "DivergenceError Snapshot",
+    "recon.simulate": "Noise",
+    "recon.solution": "Solution",
+    "recon.solvers.admm": "ADMM",
+    "recon.solvers.cg": "CG",
+    "recon.solvers.direct": "Direct",
+    "recon.solving": "ConvergenceWarning solve",
+    "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'recon' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

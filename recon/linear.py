@@ -113,6 +113,10 @@ class LinearOperator(nn.Module):
         """Eigenvalues of A^H A on the unshifted FFT grid of `domain_shape`, where the FFT diagonalises it."""
         return None
 
+    def approximate_symbol(self) -> Tensor | None:
+        """As `fourier_symbol`, of a nearby operator that the FFT diagonalises; for preconditioners."""
+        return self.fourier_symbol()
+
     @property
     def sample_mask(self) -> Tensor | None:
         """1 where data exist, broadcastable to `range_shape`; None means everywhere."""

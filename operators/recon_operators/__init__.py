@@ -1,1 +1,109 @@
 """The built-in forward operators; this module only registers them and imports nothing heavy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from recon.entries import Example, OperatorEntry
+from recon.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from recon.linear import Identity as Identity
+    from recon_operators.blur import Blur as Blur
+    from recon_operators.ct import ParallelBeam as ParallelBeam
+    from recon_operators.gradient import Gradient as Gradient
+    from recon_operators.mask import Mask as Mask
+    from recon_operators.mri import CartesianMRI as CartesianMRI
+    from recon_operators.resample import Downsample as Downsample
+
+_MODULES = {
+    "Blur": "recon_operators.blur",
+    "CartesianMRI": "recon_operators.mri",
+    "Downsample": "recon_operators.resample",
+    "Gradient": "recon_operators.gradient",
+    "Identity": "recon.linear",
+    "Mask": "recon_operators.mask",
+    "ParallelBeam": "recon_operators.ct",
+}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'recon_operators' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+@hookimpl
+def recon_operators() -> list[OperatorEntry]:
+    """The operators of this package."""
+    return [
+        OperatorEntry(
+            name="mri_cartesian",
+            factory="recon_operators.mri:CartesianMRI",
+            summary="Cartesian MRI: undersampled centred Fourier transform, one coil or several",
+            domain="complex",
+            tags=("mri",),
+            examples=(
+                Example({"mask": [[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 1, 1], [0, 1, 0, 1], [1, 1, 0, 1]]}),
+                Example({"mask": [1, 0, 1, 1, 0, 1], "shape": (4, 6)}),
+                Example(
+                    {
+                        "mask": [1, 1, 0, 1],
+                        "coil_maps": [
+                            [[1.0, 0.8, 0.4, 0.2], [1.0, 0.9, 0.5, 0.1], [0.7, 0.6, 0.3, 0.2]],
+                            [[0.1j, 0.3, 0.7j, 1.0], [0.2, 0.4j, 0.8, 0.9j], [0.1, 0.5, 0.6, 0.8]],
+                        ],
+                    }
+                ),
+            ),
+        ),
+        OperatorEntry(
+            name="mask",
+            factory="recon_operators.mask:Mask",
+            summary="inpainting: only some pixels are measured",
+            nonnegative=True,
+            tags=("image restoration",),
+            examples=(Example({"mask": [[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 1]]}),),
+        ),
+        OperatorEntry(
+            name="downsample",
+            factory="recon_operators.resample:Downsample",
+            summary="antialiased downsampling by a whole factor (super-resolution)",
+            tags=("image restoration",),
+            examples=(
+                Example({"shape": (12, 8), "factor": 2}),
+                Example({"shape": (9, 12), "factor": 3, "kernel": "lanczos2", "boundary": "periodic"}),
+                Example({"shape": (8, 12), "factor": 4, "kernel": "box"}),
+            ),
+        ),
+        OperatorEntry(
+            name="blur",
+            factory="recon_operators.blur:Blur",
+            summary="circular convolution with a known kernel",
+            tags=("image restoration",),
+            examples=(
+                Example({"shape": (6, 7), "kernel": [[0.1, 0.2, 0.1], [0.0, 0.5, 0.1]]}),
+                Example({"shape": (8, 6), "kernel": ("gaussian", 0.8)}),
+            ),
+        ),
+        OperatorEntry(
+            name="identity",
+            factory="recon.linear:Identity",
+            summary="the image itself (denoising)",
+            nonnegative=True,
+            tags=("image restoration",),
+            examples=(Example({"shape": (5, 6)}),),
+        ),
+        OperatorEntry(
+            name="gradient",
+            factory="recon_operators.gradient:Gradient",
+            summary="finite differences along every axis",
+            tags=("part of priors",),
+            examples=(
+                Example({"shape": (5, 6)}),
+                Example({"shape": (4, 3, 5), "boundary": "periodic", "spacing": (0.5, 1.0, 2.0)}),
+            ),
+        ),
+    ]

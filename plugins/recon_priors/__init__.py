@@ -1,1 +1,76 @@
 """The built-in classical priors; this module only registers them and imports nothing heavy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from recon.entries import Example, PriorEntry
+from recon.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from recon_priors.box import Box as Box
+    from recon_priors.box import NonNegative as NonNegative
+    from recon_priors.l1 import L1 as L1
+    from recon_priors.tikhonov import Tikhonov as Tikhonov
+    from recon_priors.tv import TV as TV
+    from recon_priors.tv import TotalVariation as TotalVariation
+
+_CLASSES = {
+    "Box": "box",
+    "L1": "l1",
+    "NonNegative": "box",
+    "TV": "tv",
+    "Tikhonov": "tikhonov",
+    "TotalVariation": "tv",
+}
+__all__ = sorted(_CLASSES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CLASSES:
+        raise AttributeError(f"module 'recon_priors' has no attribute {name!r}")
+    return getattr(import_module(f"recon_priors.{_CLASSES[name]}"), name)
+
+
+@hookimpl
+def recon_priors() -> list[PriorEntry]:
+    """The priors of this package."""
+    return [
+        PriorEntry(
+            name="tv",
+            factory="recon_priors.tv:TotalVariation",
+            summary="total variation: isotropic or anisotropic, joint over a complex modulus",
+            convex=True,
+            examples=(Example({"weight": 0.1}), Example({"weight": 0.1, "isotropic": False})),
+        ),
+        PriorEntry(
+            name="l1",
+            factory="recon_priors.l1:L1",
+            summary="sum of magnitudes: sparse images",
+            convex=True,
+            examples=(Example({"weight": 0.1}),),
+        ),
+        PriorEntry(
+            name="tikhonov",
+            factory="recon_priors.tikhonov:Tikhonov",
+            summary="half the squared norm of the image, or of its gradient",
+            convex=True,
+            examples=(Example({"weight": 0.1}), Example({"weight": 0.1, "of": "gradient"})),
+        ),
+        PriorEntry(
+            name="nonnegative",
+            factory="recon_priors.box:NonNegative",
+            summary="no value below zero",
+            convex=True,
+            domain="real",
+        ),
+        PriorEntry(
+            name="box",
+            factory="recon_priors.box:Box",
+            summary="values between two bounds",
+            convex=True,
+            domain="real",
+            examples=(Example({"low": 0.0, "high": 1.0}),),
+        ),
+    ]

@@ -1,1 +1,1 @@
-"""Figures and the HTML report."""
+"""Pictures of images and convergence, and self-contained HTML reports made of them."""

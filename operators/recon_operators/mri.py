@@ -1,0 +1,303 @@
+"""Cartesian MRI: the centred Fourier transform of an image seen by one or several coils, sampled on a grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from recon.linear import LinearOperator, Step, complex_dtype, real_dtype, solve_in_fourier
+from recon.parameters import Param
+from recon_operators.arrays import ArrayLike, Derived, as_mask, as_tensor
+from recon_operators.circulant import circulant_inverse
+
+_OUTER_SHARE, _OUTER_LEAST = 0.05, 64
+"""The share of the measured samples, and their least number, that tells the noise level."""
+
+
+class CartesianMRI(LinearOperator):
+    """k_c = mask * F(S_c x): images ``(*batch, H, W)`` to k-space ``(*batch, H, W)`` or ``(*batch, C, H, W)``.
+
+    F is the orthonormal FFT with both centres in the middle, ``fftshift(fft2(ifftshift(x)))``, for odd and even
+    sides. Images are complex; real ones are promoted.
+
+    A mask that does not vary along one axis costs a transform of the other axis only: along a fully sampled
+    axis F^H F is the identity. The normal operator needs no shift at all: shifting the image by the centre
+    commutes with F^H M F for one coil, and for several the shift is a phase that is folded into the coil maps.
+
+    Args:
+        mask: 0 or 1 on the centred k-space ``(H, W)``. Columns ``(W,)`` or ``(1, W)``, and rows ``(H, 1)``, are
+            repeated along the other axis, whose length then comes from the coil maps or from `shape`.
+        coil_maps: complex sensitivities ``(C, H, W)``, or None for one coil that sees everything equally.
+        shape: image shape ``(H, W)``; needed only for a mask of columns or rows without coil maps.
+
+    Raises:
+        ValueError: a mask with other values than 0 and 1 or without any 1, sizes that do not fit, NaN, coil
+            maps that are zero everywhere.
+    """
+
+    domain = "complex"
+    mask: Tensor
+
+    def __init__(
+        self,
+        mask: Annotated[ArrayLike, Param("0/1 on the centred k-space (H, W), or columns (W,); array or path")],
+        coil_maps: Annotated[
+            ArrayLike | None, Param("complex coil sensitivities (C, H, W); array or path")
+        ] = None,
+        shape: Annotated[
+            tuple[int, int] | None, Param("image shape (H, W), for a mask of columns", unit="px", ge=1)
+        ] = None,
+    ) -> None:
+        maps = None if coil_maps is None else _checked_maps(as_tensor(coil_maps, "coil_maps"))
+        grid = _full_mask(as_mask(mask), maps, shape)
+        height, width = grid.shape
+        super().__init__((height, width), (height, width) if maps is None else tuple(maps.shape))
+        self.register_buffer("mask", grid if maps is None else grid.to(maps.device))
+        # as pairs of real numbers: Module.to(torch.float64) would drop the imaginary part of a complex buffer
+        self.register_buffer("coil_map_parts", None if maps is None else torch.view_as_real(maps).contiguous())
+        self._derived = Derived()
+
+    @property
+    def coil_maps(self) -> Tensor | None:
+        """The coil sensitivities ``(C, H, W)``, None for one homogeneous coil."""
+        parts = self._buffers["coil_map_parts"]
+        return None if parts is None else torch.view_as_complex(parts)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        seen = self._phased_maps(x.dtype) * x.unsqueeze(-3) if self._coils else x * self._image_phase(x.dtype)
+        return torch.fft.fft2(seen, norm="ortho").mul_(self._masked_phase(x.dtype))
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        phase = self._masked_phase(y.dtype).conj()
+        if not self._coils:
+            return torch.fft.ifft2(y * phase, norm="ortho").mul_(self._image_phase(y.dtype).conj())
+        total: Tensor | None = None
+        for coils in self._coil_groups(y.device):
+            image = torch.fft.ifft2(y[..., coils, :, :] * phase, norm="ortho")
+            total = _add(total, image.mul_(self._conjugate_maps(y.dtype)[coils]).sum(-3))
+        assert total is not None
+        return total
+
+    def _gram(self, x: Tensor) -> Tensor:
+        axes = self._transformed_axes
+        if not axes:
+            return x * (self._energy(x.dtype) if self._coils else 1)
+        if not self._coils:
+            return torch.fft.ifftn(
+                torch.fft.fftn(x, dim=axes).mul_(self._symbol(real_dtype(x.dtype))), dim=axes
+            )
+        maps, conjugate, mask = self._phased_maps(x.dtype), self._conjugate_maps(x.dtype), self.mask
+        total: Tensor | None = None
+        for coils in self._coil_groups(x.device):
+            kspace = torch.fft.fftn(maps[coils] * x.unsqueeze(-3), dim=axes).mul_(mask)
+            total = _add(total, torch.fft.ifftn(kspace, dim=axes).mul_(conjugate[coils]).sum(-3))
+        assert total is not None
+        return total
+
+    def _norm(self) -> float:
+        """1 for one coil; for several the bound max sqrt(sum_c |S_c|^2), reached when everything is sampled."""
+        if not self._coils:
+            return float(self.mask.max())
+        return math.sqrt(float(self._energy(torch.complex128).max()))
+
+    def _pinv(self, y: Tensor) -> Tensor:  # type: ignore[override]
+        """Zero-filled inverse FFT; coil images are combined as sum conj(S_c) x_c / sum |S_c|^2."""
+        image = self.adjoint(y)
+        if not self._coils:
+            return image
+        energy = self._energy(image.dtype)
+        seen = energy > torch.finfo(energy.dtype).eps * energy.max()
+        return torch.where(seen, image / energy.where(seen, 1), 0)
+
+    def fourier_symbol(self) -> Tensor | None:
+        """The mask on the unshifted FFT grid for one coil (the image's centre does not matter), else None."""
+        return None if self._coils else self._symbol(self.mask.dtype)
+
+    def approximate_symbol(self) -> Tensor:
+        """The mask for one coil; for several the circulant that is nearest to A^H A.
+
+        Nearest in the Frobenius norm is the diagonal of F A^H A F^H (T. Chan, SIAM J. Sci. Stat. Comput. 9, 1988),
+        which is the mask correlated with the power spectrum of the coil maps. It keeps definiteness.
+        """
+        if not self._coils:
+            return self._symbol(self.mask.dtype)
+        symbol: Tensor = self._derived.get(
+            "nearest circulant", self._buffers["coil_map_parts"], self._nearest_circulant
+        )
+        return symbol
+
+    def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:
+        """One coil: division in the Fourier domain where the FFT diagonalises every term. Several coils: None."""
+        symbol = self.fourier_symbol()
+        return None if symbol is None else solve_in_fourier(symbol, b, rho, terms)
+
+    def preconditioner(
+        self, rho: Sequence[Step], terms: Sequence[LinearOperator]
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The inverse of the nearest circulant, with the periodic version of every term."""
+        return circulant_inverse(self.approximate_symbol(), rho, terms)
+
+    @property
+    def sample_mask(self) -> Tensor:
+        """The mask ``(H, W)``, the same for every coil."""
+        return self.mask
+
+    def noise_level(self, y: Tensor) -> Tensor:
+        """Standard deviation of the real and of the imaginary part, from the outermost measured samples.
+
+        The image's own k-space is weakest there. The median of |k|^2 of complex Gaussian noise is 2 ln 2 times
+        the variance; it ignores the few outer samples that edges in the image make large. Variances of the coils
+        are averaged.
+        """
+        outer = self._derived.get("outer samples", self.mask, self._outermost)
+        power = y.flatten(-2)[..., outer].abs().square().median(dim=-1).values / (2 * math.log(2))
+        return (power.mean(dim=-1) if self._coils else power).sqrt()
+
+    def extra_repr(self) -> str:
+        """Shapes, coils and acceleration."""
+        coils = self.range_shape[0] if self._coils else 1
+        acceleration = self.mask.numel() / max(float(self.mask.sum()), 1.0)
+        return f"{self.domain_shape} -> {self.range_shape}, coils={coils}, acceleration={acceleration:.2f}"
+
+    # Factors that are computed once
+
+    @property
+    def _coils(self) -> bool:
+        return len(self.range_shape) == 3
+
+    def _coil_groups(self, device: torch.device) -> list[slice]:
+        """Coils transformed together: one by one they stay in a CPU's cache, all at once they fill a GPU."""
+        count = self.range_shape[0]
+        size = 1 if device.type == "cpu" else count
+        return [slice(start, start + size) for start in range(0, count, size)]
+
+    @property
+    def _transformed_axes(self) -> tuple[int, ...]:
+        axes: tuple[int, ...] = self._derived.get("axes", self.mask, lambda: _varying_axes(self.mask))
+        return axes
+
+    def _symbol(self, dtype: torch.dtype) -> Tensor:
+        symbol: Tensor = self._derived.get(
+            ("symbol", dtype), self.mask, lambda: torch.fft.ifftshift(self.mask).to(dtype)
+        )
+        return symbol
+
+    def _image_phase(self, dtype: torch.dtype) -> Tensor:
+        """The factor on the image that centres k-space."""
+        return self._phase(dtype, start=(0, 0), name="image phase")
+
+    def _masked_phase(self, dtype: torch.dtype) -> Tensor:
+        """The mask times the factor on k-space that centres the image."""
+        height, width = self.domain_shape
+        start = (-(height // 2), -(width // 2))
+        factor: Tensor = self._derived.get(
+            ("masked phase", dtype), self.mask, lambda: self._phase(dtype, start, "k-space phase") * self.mask
+        )
+        return factor
+
+    def _phase(self, dtype: torch.dtype, start: tuple[int, int], name: str) -> Tensor:
+        """exp(2 pi i sum_a (n_a + start_a) c_a / N_a) with c = N // 2; real (signs only) where both sides are even."""
+
+        def make() -> Tensor:
+            vectors = []
+            for side, first in zip(self.domain_shape, start, strict=True):
+                steps = torch.arange(first, first + side, device=self.mask.device) * (side // 2) % side
+                vectors.append(torch.exp(2j * math.pi * steps.to(torch.float64) / side))
+            factor = vectors[0].unsqueeze(-1) * vectors[1]
+            even = all(side % 2 == 0 for side in self.domain_shape)
+            return factor.real.round().to(real_dtype(dtype)) if even else factor.to(complex_dtype(dtype))
+
+        phase: Tensor = self._derived.get((name, dtype), self.mask, make)
+        return phase
+
+    def _phased_maps(self, dtype: torch.dtype) -> Tensor:
+        maps: Tensor = self._derived.get(
+            ("maps", dtype),
+            self._buffers["coil_map_parts"],
+            lambda: self._maps().to(dtype) * self._image_phase(dtype),
+        )
+        return maps
+
+    def _conjugate_maps(self, dtype: torch.dtype) -> Tensor:
+        maps: Tensor = self._derived.get(
+            ("conjugate maps", dtype),
+            self._buffers["coil_map_parts"],
+            lambda: self._phased_maps(dtype).conj().resolve_conj(),
+        )
+        return maps
+
+    def _maps(self) -> Tensor:
+        maps = self.coil_maps
+        assert maps is not None
+        return maps
+
+    def _energy(self, dtype: torch.dtype) -> Tensor:
+        """sum_c |S_c|^2."""
+        energy: Tensor = self._derived.get(
+            ("energy", dtype),
+            self._buffers["coil_map_parts"],
+            lambda: self._maps().to(dtype).abs().square().sum(0),
+        )
+        return energy
+
+    def _nearest_circulant(self) -> Tensor:
+        spectra = torch.fft.fft2(self._maps().to(torch.complex128))
+        power = spectra.abs().square().sum(0) / self.mask.numel() ** 2
+        mask = torch.fft.fft2(self._symbol(torch.float64))
+        symbol = torch.fft.ifft2(mask * torch.fft.fft2(power).conj()).real
+        return symbol.clamp_min(0).to(self._buffers["coil_map_parts"].dtype)
+
+    def _outermost(self) -> Tensor:
+        """Flat indices of the measured samples farthest from the centre, distances relative to the grid's sides."""
+        height, width = self.domain_shape
+        rows = (torch.arange(height, device=self.mask.device) - height // 2) / height
+        columns = (torch.arange(width, device=self.mask.device) - width // 2) / width
+        distance = torch.hypot(rows.unsqueeze(-1), columns).where(self.mask > 0, -1.0).flatten()
+        measured = int(self.mask.sum())
+        return distance.topk(min(measured, max(_OUTER_LEAST, round(_OUTER_SHARE * measured)))).indices
+
+
+def _checked_maps(maps: Tensor) -> Tensor:
+    if maps.ndim != 3:
+        raise ValueError(
+            f"coil_maps must be (coils, H, W), got {tuple(maps.shape)}: one coil is maps[None], a batch of "
+            "different maps needs one operator each"
+        )
+    if not bool(maps.any()):
+        raise ValueError("coil_maps are zero everywhere: no coil sees the image")
+    return maps.to(complex_dtype(maps.dtype))
+
+
+def _full_mask(mask: Tensor, maps: Tensor | None, shape: Sequence[int] | None) -> Tensor:
+    """The mask on the whole grid, whose size the coil maps, `shape` or the mask itself say."""
+    if maps is not None and shape is not None and tuple(shape) != tuple(maps.shape[1:]):
+        raise ValueError(f"shape is {tuple(shape)}, but the coil maps are for images {tuple(maps.shape[1:])}")
+    grid = tuple(maps.shape[1:]) if maps is not None else None if shape is None else tuple(shape)
+    if grid is None:
+        if mask.ndim != 2 or 1 in mask.shape:
+            raise ValueError(
+                f"a mask of shape {tuple(mask.shape)} does not tell the size of the image: "
+                "give shape=(H, W), or a mask (H, W)"
+            )
+        grid = tuple(mask.shape)
+    columns, rows = (grid[1],), (grid[0], 1)
+    if tuple(mask.shape) not in (grid, columns, (1, *columns), rows):
+        owner = "the coil maps" if maps is not None else "shape"
+        raise ValueError(
+            f"a mask of shape {tuple(mask.shape)} does not fit {owner}, which say (H, W) = {grid}: give a mask "
+            f"of that shape, columns ({grid[1]},) or rows ({grid[0]}, 1)"
+        )
+    return mask.expand(grid).contiguous()
+
+
+def _varying_axes(mask: Tensor) -> tuple[int, ...]:
+    """The axes along which the mask is not constant."""
+    return tuple(axis for axis in (-2, -1) if bool((mask != mask.narrow(axis, 0, 1)).any()))
+
+
+def _add(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total.add_(part)

@@ -1,0 +1,272 @@
+"""Downsampling with an antialiasing kernel: the forward model of super-resolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from recon.linear import Identity, LinearOperator, Step, complex_dtype, real_dtype
+from recon.parameters import Param
+from recon_operators.arrays import Derived
+from recon_operators.circulant import term_symbol
+from recon_operators.pixel_noise import noise_of_image
+
+Kernel = Literal["lanczos3", "lanczos2", "bicubic", "box"]
+Boundary = Literal["renormalise", "periodic"]
+
+_REACH = {"lanczos3": 3.0, "lanczos2": 2.0, "bicubic": 2.0, "box": 0.5}
+"""Where each kernel ends, in output pixels."""
+
+
+class Downsample(LinearOperator):
+    """Antialiased reduction of the last two axes by a whole factor: ``(..., H, W)`` to ``(..., H/f, W/f)``.
+
+    Along each axis, output pixel i is the weighted mean of the input pixels j with weights k((j - c_i) / f):
+    the kernel k is stretched by the factor f, and its centre c_i = (i + 1/2) f - 1/2 is the middle of the i-th
+    block of f pixels, so both grids share their outer edges. The weights of every output pixel sum to 1.
+    For ``lanczos2`` and factor 4 these are, away from the border, the 16 weights at distances 0.5/4, 1.5/4, ...
+    of the downsampler with phase 0.5 in Deep Image Prior (Ulyanov et al. 2018); ``box`` is the mean over blocks.
+
+    Boundary: with ``"renormalise"`` weights beyond the image are dropped and the others scaled up to sum 1 (as
+    Pillow does); with ``"periodic"`` the image repeats, which gives the data step of a periodic prior in closed
+    form (`solve_gram`).
+
+    Args:
+        shape: image shape ``(..., H, W)``; other axes than the last two are left alone.
+        factor: how many times smaller, a divisor of H and W.
+        kernel: ``"lanczos3"``, ``"lanczos2"``, ``"bicubic"`` (Keys 1981, a = -1/2) or ``"box"``.
+        boundary: ``"renormalise"`` or ``"periodic"``.
+
+    Raises:
+        ValueError: sides that the factor does not divide, unknown kernel or boundary, or fewer than two axes.
+    """
+
+    domain = "any"
+
+    def __init__(
+        self,
+        shape: Annotated[tuple[int, ...], Param("image shape (H, W)", unit="px", ge=1)],
+        factor: Annotated[int, Param("how many times smaller each side becomes", ge=1)],
+        kernel: Annotated[Kernel, Param("antialiasing kernel")] = "lanczos3",
+        boundary: Annotated[
+            Boundary, Param("at the border: weights scaled up to sum 1, or the image repeated")
+        ] = "renormalise",
+    ) -> None:
+        shape, factor = tuple(shape), _checked_factor(tuple(shape), factor)
+        if kernel not in _REACH:
+            raise ValueError(f"kernel must be one of {', '.join(_REACH)}, got {kernel!r}")
+        if boundary not in ("renormalise", "periodic"):
+            raise ValueError(f"boundary must be 'renormalise' or 'periodic', got {boundary!r}")
+        super().__init__(shape, (*shape[:-2], shape[-2] // factor, shape[-1] // factor))
+        self.factor, self.kernel, self.boundary = factor, kernel, boundary
+        self.nonnegative = kernel == "box"
+        self._derived = Derived()
+        for name, side in (("_rows", shape[-2]), ("_columns", shape[-1])):
+            matrix = downsampling_matrix(side, factor, kernel, periodic=boundary == "periodic")
+            self.register_buffer(name, matrix, persistent=False)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return _separable(x, self._matrix("_rows", x.dtype), self._matrix("_columns", x.dtype))
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return _separable(y, self._matrix("_rows", y.dtype).T, self._matrix("_columns", y.dtype).T)
+
+    def _norm(self) -> float:
+        """Product of the largest singular values along the two axes."""
+        return math.prod(float(self._modes(name, torch.float64)[0].max()) for name in ("_rows", "_columns")) ** 0.5
+
+    def _pinv(self, y: Tensor) -> Tensor:  # type: ignore[override]
+        """Interpolation with the operator's own kernel (bicubic for the box): the adjoint, scaled to keep constants."""
+        return _separable(y, self._interpolation("_rows", y.dtype), self._interpolation("_columns", y.dtype))
+
+    def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:
+        """Exact where every term is the identity, or periodic like the operator itself; else None.
+
+        Identity terms: the singular vectors of the two small matrices along the axes diagonalise the problem.
+        Periodic terms: Woodbury's formula in the Fourier domain, where downsampling folds f^2 frequencies onto one
+        (Zhao et al., Fast single image super-resolution, IEEE Trans. Image Process. 25, 2016).
+        """
+        if terms and all(isinstance(term, Identity) for term in terms):
+            return self._solve_in_modes(b, sum(rho))
+        if self.boundary == "periodic":
+            others = term_symbol(self._spectrum(b.dtype).real, rho, terms, approximate=False)
+            return None if others is None or _is_singular(others) else self._solve_folded(b, others)
+        return None
+
+    def preconditioner(
+        self, rho: Sequence[Step], terms: Sequence[LinearOperator]
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The exact inverse of the periodic version of operator and terms."""
+        others = term_symbol(self._spectrum(torch.float32).real, rho, terms, approximate=True)
+        if others is None or _is_singular(others):
+            return None
+        return lambda residual: self._solve_folded(residual, others)
+
+    def fourier_symbol(self) -> Tensor | None:
+        """Only without reduction: a factor above 1 folds frequencies, which no symbol describes."""
+        return self.approximate_symbol() if self.factor == 1 and self.boundary == "periodic" else None
+
+    def approximate_symbol(self) -> Tensor:
+        """|h|^2 / f^2, with h the Fourier transform of the kernel: folding left out."""
+        symbol = self._spectrum(torch.float64).abs().square() / self.factor**2
+        return symbol.expand(self.domain_shape)
+
+    def noise_level(self, y: Tensor) -> Tensor:
+        """From differences of neighbouring pixels (`noise_of_image`)."""
+        return noise_of_image(y)
+
+    def extra_repr(self) -> str:
+        """Shapes and kernel."""
+        return f"{self.domain_shape} -> {self.range_shape}, kernel={self.kernel}, boundary={self.boundary}"
+
+    # The two closed forms
+
+    def _solve_in_modes(self, b: Tensor, rho: Step) -> Tensor | None:
+        if float(torch.as_tensor(rho).min()) <= 0:
+            return None
+        row_values, row_vectors = self._modes("_rows", b.dtype)
+        column_values, column_vectors = self._modes("_columns", b.dtype)
+        squares = row_values.unsqueeze(-1) * column_values
+        seen = _separable(b, row_vectors.T, column_vectors.T)
+        unseen = b - _separable(seen, row_vectors, column_vectors)
+        return _separable(seen / (squares + rho), row_vectors, column_vectors) + unseen / rho
+
+    def _solve_folded(self, b: Tensor, others: Tensor) -> Tensor:
+        """Solve (A^H A + F^H diag(others) F) x = b for the periodic A.
+
+        A group of f^2 frequencies k that fold onto one shares s = sum_k h_k X_k / f^2, and each of them obeys
+        conj(h_k) s + others_k X_k = B_k. Eliminating X gives s. The zero frequency may be one that the terms do
+        not see (others = 0, as for a gradient); then its own equation gives s, and s gives it.
+        """
+        axes = tuple(range(-len(self.domain_shape), 0))
+        h = self._spectrum(b.dtype)
+        total = others.to(b.device, h.real.dtype)
+        unseen = total[..., :1, :1] <= 0
+        total = torch.where(_at_zero_frequency(total, unseen), 1, total)
+        B = torch.fft.fftn(b, dim=axes)
+        s = self._fold(h * B / total) / (1 + self._fold(h.abs().square() / total))
+        s = torch.where(_at_zero_frequency(s, unseen), B[..., :1, :1] / h[:1, :1].conj(), s)
+        X = (B - h.conj() * s.repeat(*(1,) * (s.ndim - 2), self.factor, self.factor)) / total
+        at_zero = _at_zero_frequency(X, unseen)
+        others_of_group = self._fold(torch.where(at_zero, 0, h * X))[..., :1, :1]
+        X = torch.where(at_zero, self.factor**2 * (s[..., :1, :1] - others_of_group) / h[:1, :1], X)
+        x = torch.fft.ifftn(X, dim=axes)
+        return x if b.is_complex() else x.real
+
+    def _fold(self, spectrum: Tensor) -> Tensor:
+        """Sum over the frequencies that downsampling makes one, over f^2."""
+        rows, columns = self.range_shape[-2:]
+        groups = spectrum.unflatten(-1, (self.factor, columns)).unflatten(-3, (self.factor, rows))
+        return groups.sum((-4, -2)) / self.factor**2
+
+    # What is computed once
+
+    def _matrix(self, name: str, dtype: torch.dtype) -> Tensor:
+        source, wanted = self.get_buffer(name), real_dtype(dtype)
+        matrix: Tensor = self._derived.get((name, wanted), source, lambda: source.to(wanted))
+        return matrix
+
+    def _interpolation(self, name: str, dtype: torch.dtype) -> Tensor:
+        """(side, side / factor): the transposed weights, each row scaled to sum 1."""
+        source, wanted = self.get_buffer(name), real_dtype(dtype)
+
+        def make() -> Tensor:
+            matrix = source.to(torch.float64)
+            if self.kernel == "box":
+                periodic = self.boundary == "periodic"
+                matrix = downsampling_matrix(source.shape[1], self.factor, "bicubic", periodic=periodic).to(matrix)
+            return (matrix / matrix.sum(0)).T.to(wanted).contiguous()
+
+        matrix: Tensor = self._derived.get((name, "interpolation", wanted), source, make)
+        return matrix
+
+    def _modes(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Squared singular values and right singular vectors (as columns) of one axis."""
+        source, wanted = self.get_buffer(name), real_dtype(dtype)
+
+        def make() -> tuple[Tensor, Tensor]:
+            _, values, vectors = torch.linalg.svd(source.to(torch.float64), full_matrices=False)
+            return values.square().to(wanted), vectors.T.to(wanted).contiguous()
+
+        modes: tuple[Tensor, Tensor] = self._derived.get((name, "modes", wanted), source, make)
+        return modes
+
+    def _spectrum(self, dtype: torch.dtype) -> Tensor:
+        """h on the unshifted FFT grid of the last two axes: A x = every f-th pixel of F^-1 (h F x)."""
+        wanted = complex_dtype(dtype)
+
+        def make() -> Tensor:
+            vectors = []
+            for side in self.domain_shape[-2:]:
+                matrix = downsampling_matrix(side, self.factor, self.kernel, periodic=True)
+                vectors.append(torch.fft.fft(matrix[0]).conj())
+            return (vectors[0].unsqueeze(-1) * vectors[1]).to(self.get_buffer("_rows").device, wanted)
+
+        spectrum: Tensor = self._derived.get(("spectrum", wanted), self.get_buffer("_rows"), make)
+        return spectrum
+
+
+def downsampling_matrix(side: int, factor: int, kernel: Kernel, *, periodic: bool) -> Tensor:
+    """Return the weights along one axis, float64 ``(side / factor, side)``; every row sums to 1."""
+    centres = (torch.arange(side // factor, dtype=torch.float64) + 0.5) * factor - 0.5
+    reach = math.ceil(_REACH[kernel] * factor)
+    pixels = torch.floor(centres).long().unsqueeze(1) + torch.arange(-reach, reach + 2)
+    weights = _kernel_values(kernel, (pixels - centres.unsqueeze(1)) / factor)
+    if periodic:
+        pixels = pixels % side
+    else:
+        weights = weights.where((pixels >= 0) & (pixels < side), 0)
+        pixels = pixels.clamp(0, side - 1)
+    matrix = torch.zeros(len(centres), side, dtype=torch.float64).scatter_add_(1, pixels, weights)
+    return matrix / matrix.sum(1, keepdim=True)
+
+
+def _kernel_values(kernel: Kernel, distance: Tensor) -> Tensor:
+    d, reach = distance.abs(), _REACH[kernel]
+    if kernel == "box":
+        return (d < reach).to(d.dtype)
+    if kernel == "bicubic":
+        near, far = (1.5 * d - 2.5) * d**2 + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
+        return torch.where(d < 1, near, far).where(d < reach, 0)
+    return (torch.sinc(d) * torch.sinc(d / reach)).where(d < reach, 0)
+
+
+def _separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rows x columns^T over the last two axes of a real or complex tensor."""
+    if x.is_complex():
+        return torch.complex(_separable(x.real, rows, columns), _separable(x.imag, rows, columns))
+    return rows @ (x @ columns.T)
+
+
+def _at_zero_frequency(like: Tensor, where: Tensor) -> Tensor:
+    """True at the zero frequency of `like` for the items where `where` (*batch, 1, 1) is true."""
+    corner = torch.zeros(like.shape[-2:], dtype=torch.bool, device=like.device)
+    corner[0, 0] = True
+    return corner & where
+
+
+def _is_singular(others: Tensor) -> bool:
+    """Whether a frequency other than zero is left without a term."""
+    return bool((others.flatten(-2)[..., 1:] <= 0).any())
+
+
+def _checked_factor(shape: tuple[int, ...], factor: int) -> int:
+    if len(shape) < 2:
+        raise ValueError(f"shape must be (..., H, W), got {shape}")
+    if factor != int(factor) or factor < 1:
+        raise ValueError(f"factor must be a whole number of at least 1, got {factor}")
+    factor = int(factor)
+    height, width = shape[-2:]
+    if height % factor or width % factor:
+        fitting = (height - height % factor, width - width % factor)
+        raise ValueError(
+            f"factor {factor} does not divide the image sides {height} x {width}: crop the image to "
+            f"{fitting[0]} x {fitting[1]}, or pad it"
+            if min(fitting)
+            else f"factor {factor} is larger than the image {height} x {width}"
+        )
+    return factor

@@ -1,0 +1,178 @@
+"""The real scans and photographs that ship with the package, each with its licence and credit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from recon.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from recon.loading import Loaded
+
+FOLDER = Path(__file__).parent / "samples"
+
+STONY_BROOK = (
+    "Saltz J. et al. (2021), Stony Brook University COVID-19 Positive Cases, The Cancer Imaging Archive, "
+    "doi:10.7937/TCIA.BBAG-2923; Clark K. et al. (2013), J. Digit. Imaging 26, doi:10.1007/s10278-013-9622-7"
+)
+SCHWANNOMA = (
+    "Shapey J. et al. (2021), Segmentation of Vestibular Schwannoma from Magnetic Resonance Imaging, "
+    "The Cancer Imaging Archive, doi:10.7937/TCIA.9YTJ-5Q73; "
+    "Clark K. et al. (2013), J. Digit. Imaging 26, doi:10.1007/s10278-013-9622-7"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One file that ships with the package.
+
+    Attributes:
+        file: where it lies.
+        title: what it shows.
+        licence: the SPDX name of its licence; the text is in `samples/licenses`.
+        credit: who made it, to be named wherever it is shown.
+        unit: the unit of its values, as in `Loaded.unit`.
+        notes: what to know before using it.
+        sha256: the checksum of the file.
+    """
+
+    file: Path
+    title: str
+    licence: str
+    credit: str
+    unit: str
+    notes: str
+    sha256: str
+
+
+_SAMPLES = MappingProxyType(
+    {
+        "ct_chest": Sample(
+            file=FOLDER / "ct_sbu_A002304_axial_19010112-135.dcm",
+            title="CT of the chest, axial slice",
+            licence="CC-BY-4.0",
+            credit=STONY_BROOK,
+            unit="HU",
+            notes="512 x 512, 0.640625 mm pixels, GE; padding outside the round field of view, which cuts "
+            "the body",
+            sha256="7343af528149826fa3cd2b37bda09dd772b75b0688fe871a2a38fd384fa14464",
+        ),
+        "ct_chest_metal": Sample(
+            file=FOLDER / "ct_sbu_A046441_axial_19010101-23.dcm",
+            title="CT of the chest with a metal lead, axial slice",
+            licence="CC-BY-4.0",
+            credit=STONY_BROOK,
+            unit="HU",
+            notes="512 x 512, 0.618 mm pixels, Toshiba; stored in HU (slope 1, intercept 0); padding -2048 "
+            "without a padding tag; metal up to 5622 HU",
+            sha256="d0358f47262eade832d012685c24f212109a8f744324f9339aa52e0c2f2c2f80",
+        ),
+        "mr_brain": Sample(
+            file=FOLDER / "mr_brain_vsseg001_060.dcm",
+            title="MR image of the brain, T1 with contrast, axial slice",
+            licence="CC-BY-4.0",
+            credit=SCHWANNOMA,
+            unit="",
+            notes="512 x 512, 0.41015625 mm pixels, Siemens 1.5 T; no rescale tags",
+            sha256="991e40788abd9bda1cd52128b8e51081389b67d1c98162ea365d8876fdb55f8e",
+        ),
+        "kspace_brain": Sample(
+            file=FOLDER / "mri_ksp_brain_se_t1_sag.mat",
+            title="MR k-space of a brain, T1 spin echo, sagittal, fully sampled",
+            licence="MIT",
+            credit="Copyright (c) 2021 Peder Larson",
+            unit="",
+            notes="one channel, 256 x 256, complex128, zero frequency in the middle; the image has a phase",
+            sha256="28efd2d75c8e9af0bef6a55c3110153e2a911e75f31d92a15d3160e2ef466de6",
+        ),
+        "kspace_brain_8_coils": Sample(
+            file=FOLDER / "mri_ksp_brain8ch_poisson_sigpy.npy",
+            title="MR k-space of a brain, 8 coils, Poisson-disc undersampled about 8 times",
+            licence="BSD-3-Clause",
+            credit="Copyright (c) 2019 mikgroup",
+            unit="",
+            notes="8 x 230 x 180, complex64, zero frequency in the middle, fully sampled around it; zeros "
+            "were not measured",
+            sha256="bcfd07b767d26602bfccd08329321be57d500dc3f6b208cccddeb59162573045",
+        ),
+        "camera": Sample(
+            file=FOLDER / "img_camera.png",
+            title="Photograph of a photographer, grey",
+            licence="CC0-1.0",
+            credit="Lav Varshney",
+            unit="",
+            notes="512 x 512",
+            sha256="b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a",
+        ),
+        "chelsea": Sample(
+            file=FOLDER / "img_chelsea.png",
+            title="Photograph of a cat, colour",
+            licence="CC0-1.0",
+            credit="Stefan van der Walt",
+            unit="",
+            notes="300 x 451",
+            sha256="596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+        ),
+    }
+)
+
+
+def samples() -> Mapping[str, Sample]:
+    """Every sample by its name."""
+    return _SAMPLES
+
+
+def sample(name: str) -> Path:
+    """The file of the sample `name`, for `recon.load`.
+
+    Raises:
+        ValueError: there is no sample of that name.
+    """
+    if name not in _SAMPLES:
+        raise ValueError(f"no sample '{name}'; there are {', '.join(_SAMPLES)}{did_you_mean(name, _SAMPLES)}")
+    return _SAMPLES[name].file
+
+
+def _load(name: str) -> Loaded:
+    from recon.loading import load
+
+    return load(sample(name))
+
+
+def ct_chest() -> Loaded:
+    """The sample `ct_chest` [HU]."""
+    return _load("ct_chest")
+
+
+def ct_chest_metal() -> Loaded:
+    """The sample `ct_chest_metal` [HU]."""
+    return _load("ct_chest_metal")
+
+
+def mr_brain() -> Loaded:
+    """The sample `mr_brain`."""
+    return _load("mr_brain")
+
+
+def kspace_brain() -> Loaded:
+    """The sample `kspace_brain` (complex)."""
+    return _load("kspace_brain")
+
+
+def kspace_brain_8_coils() -> Loaded:
+    """The sample `kspace_brain_8_coils` (complex)."""
+    return _load("kspace_brain_8_coils")
+
+
+def camera() -> Loaded:
+    """The sample `camera`, between 0 and 1."""
+    return _load("camera")
+
+
+def chelsea() -> Loaded:
+    """The sample `chelsea`, between 0 and 1, colour."""
+    return _load("chelsea")

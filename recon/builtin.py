@@ -1,0 +1,83 @@
+"""The hook module of the core: registers its own solvers, noise models and metrics like any plugin."""
+
+from __future__ import annotations
+
+from recon.entries import Example, MetricEntry, NoiseEntry, SolverEntry
+from recon.hookspecs import hookimpl
+
+
+@hookimpl
+def recon_solvers() -> list[SolverEntry]:
+    """The algorithms of `recon.solvers`."""
+    return [
+        SolverEntry(
+            name="direct", factory="recon.solvers.direct:Direct", summary="the operator's direct reconstruction"
+        ),
+        SolverEntry(
+            name="cg",
+            factory="recon.solvers.cg:CG",
+            summary="conjugate gradients: least squares, alone or with quadratic priors",
+            needs=("adjoint",),
+        ),
+        SolverEntry(
+            name="admm",
+            factory="recon.solvers.admm:ADMM",
+            summary="alternating direction method of multipliers: any sum of functionals and denoisers",
+            needs=("adjoint", "prox"),
+        ),
+    ]
+
+
+@hookimpl
+def recon_noise() -> list[NoiseEntry]:
+    """The noise models of `recon.simulate`."""
+    return [
+        NoiseEntry(
+            name="gaussian",
+            factory="recon.simulate:GaussianNoise",
+            summary="white Gaussian noise on real data",
+            examples=(Example({"std": 0.1}),),
+        ),
+        NoiseEntry(
+            name="complex_gaussian",
+            factory="recon.simulate:ComplexGaussianNoise",
+            summary="white Gaussian noise on the real and on the imaginary part",
+            examples=(Example({"std": 0.1}),),
+        ),
+        NoiseEntry(
+            name="poisson",
+            factory="recon.simulate:PoissonNoise",
+            summary="photon noise of a transmission scan, on line integrals",
+            examples=(Example({"photons": 1e4}),),
+        ),
+    ]
+
+
+@hookimpl
+def recon_metrics() -> list[MetricEntry]:
+    """The metrics of `recon.metrics`."""
+    return [
+        MetricEntry(
+            name="psnr", factory="recon.metrics:PSNR", summary="peak signal-to-noise ratio [dB]", higher_is_better=True
+        ),
+        MetricEntry(
+            name="ssim",
+            factory="recon.metrics:SSIM",
+            summary="structural similarity; needs a data range",
+            higher_is_better=True,
+            examples=(Example({"data_range": 1.0}),),
+        ),
+        MetricEntry(name="mse", factory="recon.metrics:MSE", summary="mean squared error", higher_is_better=False),
+        MetricEntry(
+            name="nmse", factory="recon.metrics:NMSE", summary="squared error over squared norm", higher_is_better=False
+        ),
+        MetricEntry(
+            name="rmse", factory="recon.metrics:RMSE", summary="root mean squared error", higher_is_better=False
+        ),
+        MetricEntry(
+            name="rmse_hu",
+            factory="recon.metrics:RMSEHU",
+            summary="root mean squared error in HU, of attenuation in 1/mm",
+            higher_is_better=False,
+        ),
+    ]

@@ -1,0 +1,132 @@
+"""Data terms f(A x; y): how far predicted data lie from measured data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.linear import Step
+
+
+class Gaussian:
+    """Weighted least squares: f(z; y) = 1/2 sum_j w_j |z_j - y_j|^2.
+
+    Args:
+        weights: w, broadcastable to the data, >= 0 (0 ignores a sample); None for 1 everywhere. The noise
+            variance of sample j is taken as noise_level^2 / w_j.
+        noise_level: noise standard deviation (of the real and of the imaginary part each, for complex data),
+            a number or one an item. None: estimated from the data where it is needed.
+    """
+
+    name = "gaussian"
+
+    def __init__(self, weights: Any = None, noise_level: Any = None) -> None:
+        self.weights: Tensor | None = None if weights is None else torch.as_tensor(weights)
+        self.noise_level: Tensor | None = None if noise_level is None else torch.as_tensor(noise_level)
+        for label, value in (("weights", self.weights), ("noise_level", self.noise_level)):
+            if value is None:
+                continue
+            if value.is_complex() or not bool(torch.isfinite(value).all()) or bool((value < 0).any()):
+                found = "complex values" if value.is_complex() else f"a minimum of {float(value.min()):g}"
+                raise ValueError(
+                    f"the {label} of the Gaussian data term must be finite, real and >= 0, got {found}"
+                )
+
+    def for_items(self, y: Tensor, batch_shape: Sequence[int]) -> Gaussian:
+        """The same term with one batch axis: weights and noise level laid out for ``y`` (B, *range_shape).
+
+        Raises:
+            ValueError: weights or noise level that fit neither one item nor the batch.
+        """
+        part = Gaussian()
+        item = tuple(y.shape[1:])
+        real = y.real if y.is_complex() else y
+        if self.weights is not None:
+            weights = self.weights.to(real)
+            if weights.ndim <= len(item) and _broadcasts(weights.shape, item):
+                part.weights = weights.expand(1, *item)
+            elif _broadcasts(weights.shape, (*batch_shape, *item)):
+                part.weights = weights.expand(*batch_shape, *item).reshape(y.shape)
+            else:
+                raise ValueError(
+                    f"weights of shape {tuple(self.weights.shape)} do not fit data of shape "
+                    f"{(*batch_shape, *item)}: give one weight a sample, {item}"
+                )
+        if self.noise_level is not None:
+            if self.noise_level.numel() not in (1, y.shape[0]):
+                raise ValueError(
+                    f"noise_level must be one number or one for each of {y.shape[0]} items, "
+                    f"got {self.noise_level.numel()}"
+                )
+            part.noise_level = self.noise_level.to(y.device, torch.float32).reshape(-1).expand(y.shape[0])
+        return part
+
+    def select(self, items: Tensor) -> Gaussian:
+        """The term for some items of a batch laid out by `for_items`."""
+        part = Gaussian()
+        if self.weights is not None:
+            part.weights = self.weights if self.weights.shape[0] == 1 else self.weights[items]
+        part.noise_level = None if self.noise_level is None else self.noise_level[items]
+        return part
+
+    def value(self, z: Tensor, y: Tensor) -> Tensor:
+        """f of each item, ``(B,)``; ``z`` and ``y`` are ``(B, *range_shape)``."""
+        squares = (z - y).abs().square()
+        if self.weights is not None:
+            squares = squares * self.weights.to(squares)
+        return 0.5 * squares.flatten(1).sum(1)
+
+    def weighted_norm(self, residual: Tensor) -> Tensor:
+        """sqrt(sum_j w_j |r_j|^2) of each item."""
+        return self.value(residual, torch.zeros_like(residual)).mul(2).sqrt()
+
+    def gradient(self, z: Tensor, y: Tensor) -> Tensor:
+        """Gradient in z: w (z - y)."""
+        return self.weighted(z - y)
+
+    def prox(self, z: Tensor, y: Tensor, step: Step) -> Tensor:
+        """argmin_u step * f(u; y) + 1/2 |u - z|^2 = (z + step w y) / (1 + step w)."""
+        weight = step if self.weights is None else step * self.weights.to(z.real if z.is_complex() else z)
+        return (z + weight * y) / (1 + weight)
+
+    def weighted(self, z: Tensor) -> Tensor:
+        """w z."""
+        return z if self.weights is None else z * self.weights.to(z.real if z.is_complex() else z)
+
+    def __repr__(self) -> str:
+        weights = "" if self.weights is None else f"weights of shape {tuple(self.weights.shape)}"
+        level = "" if self.noise_level is None else f"noise_level={self.noise_level.tolist()}"
+        return f"Gaussian({', '.join(filter(None, (weights, level)))})"
+
+
+FIDELITIES: Mapping[str, type[Gaussian]] = {"gaussian": Gaussian}
+
+
+def _broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
+    try:
+        return tuple(torch.broadcast_shapes(tuple(shape), tuple(target))) == tuple(target)
+    except RuntimeError:
+        return False
+
+
+def as_fidelity(value: Any) -> Gaussian:
+    """A data term from an object, a name, or ``(name, {arguments})``."""
+    if isinstance(value, Gaussian):
+        return value
+    name, arguments = value if isinstance(value, tuple) and len(value) == 2 else (value, {})
+    if not isinstance(name, str):
+        raise TypeError(
+            f"fidelity must be a name, (name, arguments) or a data term, got {type(value).__name__}"
+        )
+    if name not in FIDELITIES:
+        raise LookupError(f"there is no fidelity {name!r}; known: {', '.join(sorted(FIDELITIES))}")
+    factory = FIDELITIES[name]
+    accepted = list(inspect.signature(factory).parameters)
+    for key in arguments:
+        if key not in accepted:
+            raise TypeError(f"fidelity {name} has no parameter {key!r}; it takes {', '.join(accepted)}")
+    return factory(**arguments)

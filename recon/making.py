@@ -1,0 +1,50 @@
+"""Items of the registry by name: ``recon.operator("ct_parallel", shape=(512, 512))``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from recon import registry
+
+if TYPE_CHECKING:
+    from recon.linear import LinearOperator
+    from recon.metrics import Metric
+    from recon.priors import Prior
+    from recon.simulate import Noise
+    from recon.solvers.algorithm import Algorithm
+
+
+def operator(name: str, /, **arguments: Any) -> LinearOperator:
+    """A forward operator by name: ``"ct_parallel"``, ``"dist/name"`` or ``"name:argument=value"``.
+
+    Raises:
+        LookupError: no such name (close matches are named), or an ambiguous one.
+        TypeError, ValueError: arguments that the operator does not take.
+        ImportError: a library that it needs is not installed.
+    """
+    made: LinearOperator = registry.make("operator", name, **arguments)
+    return made
+
+
+def prior(name: str, /, **arguments: Any) -> Prior:
+    """A prior by name; as `operator`."""
+    made: Prior = registry.make("prior", name, **arguments)
+    return made
+
+
+def noise(name: str, /, **arguments: Any) -> Noise:
+    """A noise model by name; as `operator`."""
+    made: Noise = registry.make("noise", name, **arguments)
+    return made
+
+
+def metric(name: str, /, **arguments: Any) -> Metric:
+    """A metric by name; as `operator`."""
+    made: Metric = registry.make("metric", name, **arguments)
+    return made
+
+
+def solver(name: str, /, **arguments: Any) -> Algorithm:
+    """An algorithm by name; as `operator`."""
+    made: Algorithm = registry.make("solver", name, **arguments)
+    return made

@@ -1,0 +1,340 @@
+"""An inverse problem: operator, data, data term, prior and scaling; checked once, solved by any algorithm."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.fidelity import Gaussian, as_fidelity
+from recon.linear import LinearOperator, ShapeError, Step, complex_dtype, real_dtype
+from recon.priors import Denoiser, Functional, Generator, Prior
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """The affine map between image values and the range a learned prior was made for: learned = a x + b."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+
+
+class Term:
+    """One prior on images of a known shape: its linear map, built once, and its proximal map."""
+
+    def __init__(
+        self, prior: Functional | Denoiser, shape: Sequence[int], image_range: Sequence[float] | None
+    ):
+        self.prior = prior
+        self.K = prior.K(shape) if isinstance(prior, Functional) else Functional().K(shape)
+        self.automatic = prior.weight == "auto" and not (isinstance(prior, Functional) and prior.constraint)
+        self.scaling = Scaling()
+        wanted = prior.value_range if isinstance(prior, Denoiser) else None
+        if wanted is not None:
+            if image_range is None:
+                raise ValueError(
+                    f"{type(prior).__name__} was made for images in {wanted}: say which range the image has, "
+                    "recon.Problem(op, y, image_range=(low, high))"
+                )
+            factor = (wanted[1] - wanted[0]) / (image_range[1] - image_range[0])
+            self.scaling = Scaling(factor, wanted[0] - factor * image_range[0])
+
+    @property
+    def constraint(self) -> bool:
+        """Whether this term only restricts the image to a set."""
+        return isinstance(self.prior, Functional) and self.prior.constraint
+
+    def weight(self, strength: Tensor, like: Tensor) -> Tensor:
+        """The weight of each item, shaped to multiply tensors ``like`` (B, ...)."""
+        weight = 1.0 if self.prior.weight == "auto" else float(self.prior.weight)
+        values = strength if self.automatic else torch.full_like(strength, weight)
+        return values.to(real_dtype(like.dtype)).reshape(-1, *(1,) * (like.ndim - 1))
+
+    def prox(self, z: Tensor, step: Step, strength: Tensor) -> Tensor:
+        """argmin_u step * g(u) + 1/2 |u - z|^2, an automatic weight being ``strength`` (B,)."""
+        if isinstance(self.prior, Functional):
+            return self.prior.prox(z, step * self.weight(strength, z) if self.automatic else step)
+        variance = step * self.weight(strength, z)
+        sigma = self.scaling.factor * variance.expand(z.shape[0], *(1,) * (z.ndim - 1)).reshape(-1).sqrt()
+        mapped = self.prior.denoise(self.scaling.factor * z + self.scaling.offset, sigma)
+        return (mapped - self.scaling.offset) / self.scaling.factor
+
+    def value(self, x: Tensor, strength: Tensor) -> Tensor:
+        """The term's part of the objective for images ``x``; zero for denoisers and constraints."""
+        if not isinstance(self.prior, Functional) or self.constraint:
+            return torch.zeros_like(strength)
+        value = self.prior.value(self.K(x))
+        return value * strength if self.automatic else value
+
+
+class Problem:
+    """minimise over x: f(A x; y) + sum_i g_i(K_i x).
+
+    Args:
+        operator: the forward operator A.
+        data: y, ``(*batch, *operator.range_shape)``.
+        prior: the sum of g_i, or None.
+        fidelity: the data term: a name, ``(name, {arguments})`` or an object.
+        x0: first image; None starts from ``operator.pinv(data)``.
+        reference: the true image where it is known, to judge by.
+        image_range: (low, high) of the image values: learned priors are mapped to their own range by it.
+
+    Attributes:
+        notes: what else is known of the data (unit, pixel size [mm], noise, seed, source), for files and reports.
+
+    Raises:
+        ShapeError, TypeError, ValueError: data, start or reference do not fit the operator, are empty or not
+            finite; before any computation.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        data: Any,
+        *,
+        prior: Prior | None = None,
+        fidelity: Any = "gaussian",
+        x0: Any = None,
+        reference: Any = None,
+        image_range: tuple[float, float] | None = None,
+    ) -> None:
+        if not isinstance(operator, LinearOperator):
+            raise TypeError(f"the operator must be a recon.LinearOperator, got {type(operator).__name__}")
+        if image_range is not None and not image_range[0] < image_range[1]:
+            raise ValueError(f"image_range must be (low, high) with low < high, got {image_range}")
+        self.operator = operator
+        self.fidelity: Gaussian = as_fidelity(fidelity)
+        self.prior = prior
+        self.image_range = image_range
+        self.notes: dict[str, Any] = {}
+        self.data = self._checked_data(data)
+        self.batch_shape = tuple(self.data.shape[: self.data.ndim - len(operator.range_shape)])
+        self.y = self.data.reshape(-1, *operator.range_shape)
+        self.x0 = self._checked_image(x0, "x0")
+        self.reference = self._checked_image(reference, "reference")
+        self.strength = torch.ones(self.y.shape[0], dtype=torch.float32, device=self.y.device)
+        self.item_fidelity = self.fidelity.for_items(self.y, self.batch_shape)
+        self._check_prior()
+
+    # Checks
+
+    def _checked_data(self, data: Any) -> Tensor:
+        operator, name = self.operator, type(self.operator).__name__
+        y = data if isinstance(data, Tensor) else torch.as_tensor(data)
+        if not (y.is_floating_point() or y.is_complex()):
+            y = y.to(torch.float32)
+        y = operator._checked(y.detach(), adjoint=True)
+        if y.numel() == 0:
+            raise ValueError(f"the data are empty (shape {tuple(y.shape)}): nothing to reconstruct")
+        finite = torch.isfinite(y)
+        if not bool(finite.all()):
+            bad = int((~finite).sum())
+            raise ValueError(
+                f"the data hold {bad} NaN or infinite of {y.numel()} values: "
+                f"remove them, or give them weight 0 and a finite value before solving with {name}"
+            )
+        if operator.domain == "complex" and not y.is_complex():
+            y = y.to(complex_dtype(y.dtype))
+        return y
+
+    def _checked_image(self, image: Any, label: str) -> Tensor | None:
+        if image is None:
+            return None
+        x = image if isinstance(image, Tensor) else torch.as_tensor(image)
+        x = x.detach().to(self.y.device)
+        wanted = (*self.batch_shape, *self.operator.domain_shape)
+        if tuple(x.shape) not in (wanted, self.operator.domain_shape):
+            raise ShapeError(f"{label} must have shape {wanted}, got {tuple(x.shape)}")
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError(f"{label} holds NaN or infinite values")
+        x = x.to(self.y.dtype if x.is_complex() or not self.y.is_complex() else self.y.real.dtype)
+        return x.expand(wanted).reshape(-1, *self.operator.domain_shape)
+
+    def _check_prior(self) -> None:
+        if self.prior is None:
+            return
+        if not isinstance(self.prior, Prior):
+            raise TypeError(
+                f"the prior must be a recon.priors.Prior or a name, got {type(self.prior).__name__}"
+            )
+        complex_image = self.is_complex
+        for member in self.prior.members:
+            if member.domain == "real" and complex_image:
+                raise TypeError(
+                    f"{type(member).__name__} is defined on real images, but {type(self.operator).__name__} "
+                    "reconstructs complex ones: wrap it in recon.Magnitude or recon.RealAndImaginary"
+                )
+            if member.domain == "complex" and not complex_image:
+                raise TypeError(
+                    f"{type(member).__name__} is defined on complex images, "
+                    f"but {type(self.operator).__name__} reconstructs real ones"
+                )
+
+    # What algorithms use: one batch axis, always
+
+    @property
+    def items(self) -> int:
+        """How many images are reconstructed at once."""
+        return int(self.y.shape[0])
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the image is complex."""
+        return self.operator.domain == "complex" or (self.operator.domain == "any" and self.y.is_complex())
+
+    @cached_property
+    def terms(self) -> list[Term]:
+        """The priors with their linear maps built for this image shape; generators are not terms."""
+        members = [] if self.prior is None else self.prior.members
+        return [
+            Term(member, self.operator.domain_shape, self.image_range)
+            for member in members
+            if isinstance(member, Functional | Denoiser)
+        ]
+
+    @property
+    def generator(self) -> Generator | None:
+        """The generator among the priors, if there is one."""
+        members = [] if self.prior is None else self.prior.members
+        return next((member for member in members if isinstance(member, Generator)), None)
+
+    @cached_property
+    def start(self) -> Tensor:
+        """The image to start from: x0, or the operator's direct reconstruction."""
+        return self.operator.pinv(self.y) if self.x0 is None else self.x0.clone()
+
+    @cached_property
+    def backprojection(self) -> Tensor:
+        """A^H W y, which least-squares algorithms need once."""
+        return self.operator.adjoint(self.item_fidelity.weighted(self.y))
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A^H W A x."""
+        if self.item_fidelity.weights is None:
+            return self.operator._run_gram(x)
+        return self.operator.adjoint(self.item_fidelity.weighted(self.operator(x)))
+
+    def preconditioner(
+        self, rho: Sequence[Step], maps: Sequence[LinearOperator]
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The operator's approximate inverse of A^H W A + sum_i rho_i K_i^H K_i; W enters by its mean."""
+        weights = self.item_fidelity.weights
+        if weights is None:
+            return self.operator.preconditioner(rho, maps)
+        mean = (
+            weights.flatten(1).mean(1).clamp_min(1e-30).reshape(-1, *(1,) * len(self.operator.domain_shape))
+        )
+        inverse = self.operator.preconditioner([weight / mean for weight in rho], maps)
+        return None if inverse is None else lambda residual: inverse(residual) / mean
+
+    def residual_norm(self, x: Tensor) -> Tensor:
+        """sqrt(sum_j w_j |(A x - y)_j|^2) of each item."""
+        return self.item_fidelity.weighted_norm(self.operator(x) - self.y)
+
+    def objective(self, x: Tensor) -> Tensor:
+        """f(A x; y) + sum_i g_i(K_i x) of each item; denoisers add nothing."""
+        return self.penalty(x) + self.item_fidelity.value(self.operator(x), self.y)
+
+    def penalty(self, x: Tensor) -> Tensor:
+        """sum_i g_i(K_i x) of each item."""
+        strength = self.strength.to(x.real.dtype if x.is_complex() else x.dtype)
+        total = torch.zeros_like(strength)
+        for term in self.terms:
+            total = total + term.value(x, strength)
+        return total
+
+    def project(self, x: Tensor) -> Tensor:
+        """The image inside every constraint that acts on the image itself."""
+        for term in self.terms:
+            if term.constraint and term.K.domain_shape == term.K.range_shape:
+                x = term.prox(x, 1.0, self.strength)
+        return x
+
+    @cached_property
+    def noise_level(self) -> Tensor:
+        """Noise standard deviation of each item: given with the data term, else estimated from the data."""
+        given = self.item_fidelity.noise_level
+        return (self.operator.noise_level(self.y) if given is None else given).to(self.strength)
+
+    @cached_property
+    def noise_norm(self) -> Tensor:
+        """Expected norm of each item's weighted noise: noise_level * sqrt(number of real measured values)."""
+        counted = torch.ones(self.operator.range_shape, device=self.y.device)
+        mask = self.operator.sample_mask
+        if mask is not None:
+            counted = counted * mask.to(counted)
+        if self.item_fidelity.weights is not None:
+            counted = counted * (self.item_fidelity.weights > 0)
+        count = counted.expand(self.items, *self.operator.range_shape).flatten(1).sum(1)
+        return self.noise_level * torch.sqrt(count * (2 if self.y.is_complex() else 1))
+
+    def select(self, items: Tensor) -> Problem:
+        """The same problem for some of its items."""
+        part = object.__new__(Problem)
+        part.__dict__.update(self.__dict__)
+        for name in (
+            "y",
+            "x0",
+            "reference",
+            "strength",
+            "start",
+            "backprojection",
+            "noise_level",
+            "noise_norm",
+        ):
+            value = self.__dict__.get(name)
+            if value is not None:
+                part.__dict__[name] = value[items]
+        part.item_fidelity = self.item_fidelity.select(items)
+        part.batch_shape = (len(items),)
+        return part
+
+    def beside(self, data: Tensor) -> Problem:
+        """A problem of twice the items: these, and the same with other data (B, *range_shape)."""
+        twice = torch.arange(self.items, device=self.y.device).repeat(2)
+        both = self.select(twice)
+        both.y = torch.cat([self.y, data])
+        for name in ("start", "backprojection"):
+            both.__dict__.pop(name, None)
+        return both
+
+    def with_prior(self, prior: Prior | None) -> Problem:
+        """The same data under another prior."""
+        problem = Problem(
+            self.operator,
+            self.data,
+            prior=prior,
+            fidelity=self.fidelity,
+            x0=None if self.x0 is None else self.unflatten(self.x0),
+            reference=None if self.reference is None else self.unflatten(self.reference),
+            image_range=self.image_range,
+        )
+        problem.notes = dict(self.notes)
+        return problem
+
+    def unflatten(self, x: Tensor) -> Tensor:
+        """Images ``(B, *shape)`` in the batch shape of the data."""
+        return x.reshape(*self.batch_shape, *self.operator.domain_shape)
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything to solve and to judge into one HDF5 file; see `recon.storage`."""
+        from recon.storage import save_problem
+
+        return save_problem(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> Problem:
+        """Read a problem that `save` wrote."""
+        from recon.storage import load_problem
+
+        return load_problem(path)
+
+    def __repr__(self) -> str:
+        batch = f", batch {self.batch_shape}" if self.batch_shape else ""
+        prior = "no prior" if self.prior is None else " + ".join(type(m).__name__ for m in self.prior.members)
+        return f"Problem({self.operator}, {prior}, {self.fidelity}{batch})"

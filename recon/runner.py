@@ -1,0 +1,276 @@
+"""The one loop around every algorithm: stopping per item, history, observers, checkpoints, divergence."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.checkpoint import Checkpoint
+from recon.problem import Problem
+from recon.solvers.algorithm import Algorithm, norm, select
+from recon.stopping import Progress, StoppingRule
+
+RECORD_EVERY = 10  # iterations between records of the history: an objective costs one forward operator
+
+
+class DivergenceError(RuntimeError):
+    """The iteration left the finite numbers or the objective kept rising.
+
+    Attributes:
+        image: the last image that was finite, in the batch shape of the data.
+        iteration: where it happened.
+    """
+
+    def __init__(self, message: str, image: Tensor, iteration: int) -> None:
+        super().__init__(message)
+        self.image = image
+        self.iteration = iteration
+
+
+@dataclasses.dataclass
+class Snapshot:
+    """What a callback sees after an iteration: ``callback(snapshot)``; returning True stops the run.
+
+    Attributes:
+        iteration: iterations done.
+        seconds: wall time so far.
+        image: images of the items still running, ``(running, *shape)``.
+        items: their places in the flattened batch.
+        change: relative change of each.
+    """
+
+    iteration: int
+    seconds: float
+    image: Tensor
+    items: Tensor
+    change: Tensor
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a run gives back.
+
+    Attributes:
+        image: ``(B, *shape)``.
+        history: name -> one list of B values a record; ``iteration`` and ``seconds`` one value a record.
+        reasons: why each item stopped.
+        converged: whether each item's reason means that the problem is solved.
+        iterations: iterations of each item.
+        seconds: wall time.
+    """
+
+    image: Tensor
+    history: dict[str, list[Any]]
+    reasons: list[str]
+    converged: list[bool]
+    iterations: list[int]
+    seconds: float
+
+
+def run(
+    problem: Problem,
+    algorithm: Algorithm,
+    *,
+    stop: StoppingRule,
+    state: Any = None,
+    seconds_before: float = 0.0,
+    callback: Callable[[Snapshot], bool | None] | None = None,
+    report: Callable[[int, str], None] | None = None,
+    metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
+    checkpoint: Path | None = None,
+) -> Outcome:
+    """Iterate ``algorithm`` on ``problem`` until ``stop`` fires for every item.
+
+    An item that has stopped leaves the batch: it costs nothing more, and its image does not depend on how long
+    the others run. Ctrl-C returns what there is, marked as interrupted.
+
+    Args:
+        state: the algorithm's state to start from; None starts anew.
+        seconds_before: time already spent on this problem, counted in.
+        callback: sees a `Snapshot` after every iteration.
+        report: told the iteration and a short text, for progress bars.
+        metrics: evaluated against ``problem.reference`` at every record.
+        checkpoint: file that holds the whole state at intervals; an existing one is resumed.
+
+    Raises:
+        DivergenceError: NaN, or an objective that keeps rising.
+    """
+    loop = Loop(problem, algorithm, stop, metrics or {}, state, seconds_before)
+    store = None if checkpoint is None else Checkpoint(checkpoint, problem, algorithm)
+    if store is not None:
+        store.resume(loop)
+    try:
+        while loop.running.numel():
+            snapshot = loop.advance()
+            if report is not None:
+                report(loop.iteration, loop.summary)
+            if callback is not None and callback(snapshot):
+                loop.finish("stopped by the callback")
+            if store is not None:
+                store.save_if_due(loop)
+    except KeyboardInterrupt:
+        loop.finish("interrupted")
+    if store is not None:
+        store.save(loop)
+    return loop.outcome()
+
+
+class Loop:
+    """The state of a run: which items still run, what the finished ones gave."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        algorithm: Algorithm,
+        stop: StoppingRule,
+        metrics: dict[str, Callable[[Tensor, Tensor], Tensor]],
+        state: Any = None,
+        seconds_before: float = 0.0,
+    ) -> None:
+        self.problem, self.algorithm, self.stop, self.metrics = problem, algorithm, stop, metrics
+        self.part = problem
+        self.running = torch.arange(problem.items, device=problem.y.device)
+        self.places = self.running  # of the running items in the problem's batch
+        self.state = algorithm.start(problem) if state is None else state
+        self.last = problem.project(algorithm.image(self.state))
+        self.image = self.last.clone()
+        self.iteration, self.seconds_before = 0, seconds_before
+        self.began = time.perf_counter()
+        self.reasons = [""] * problem.items
+        self.converged = [False] * problem.items
+        self.iterations = [0] * problem.items
+        self.strength = problem.strength.clone()
+        self.history: dict[str, list[Any]] = {"iteration": [], "seconds": []}
+        self.latest: dict[str, Tensor] = {}
+        self.lowest = torch.full_like(problem.strength, torch.inf)
+        self.rises = torch.zeros_like(problem.strength, dtype=torch.long)
+        self.summary = ""
+        self.record(torch.full_like(problem.strength, torch.nan), None, None)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.began
+
+    def advance(self) -> Snapshot:
+        """One iteration of the items still running."""
+        state = self.algorithm.step(self.part, self.state)
+        image = self.part.project(self.algorithm.image(state))
+        change = (norm(image - self.last) / norm(image).clamp_min(1e-30)).to(self.strength)
+        self.iteration += 1
+        if not bool(torch.isfinite(change).all()):
+            self.diverged("became NaN or infinite", torch.isfinite(change))
+        self.state, self.last = state, image
+        self.image[self.running] = image
+        part = self.part
+        progress = Progress(
+            self.iteration,
+            self.seconds,
+            change,
+            getattr(state, "primal", None),
+            getattr(state, "dual", None),
+            lambda: part.residual_norm(image).to(part.noise_norm) / part.noise_norm.clamp_min(1e-30),
+        )
+        snapshot = Snapshot(self.iteration, self.seconds, image, self.running, change)
+        stopped = self.stopped(progress)
+        if self.iteration % RECORD_EVERY == 0 or bool(stopped.any()):
+            self.record(change, progress.primal, progress.dual)
+            self.watch_objective()
+        if bool(stopped.any()):
+            self.keep(~stopped)
+        return snapshot
+
+    def stopped(self, progress: Progress) -> Tensor:
+        """Mask of the items that stop now; their reasons are noted."""
+        stopped = torch.zeros_like(progress.change, dtype=torch.bool)
+        for rule, mask in self.stop.check(progress):
+            mask = mask & ~stopped
+            for place in self.running[mask].tolist():
+                self.reasons[place] = repr(rule)
+                self.converged[place] = rule.means_converged
+            stopped = stopped | mask
+        for place in self.running.tolist():
+            self.iterations[place] = self.iteration
+        return stopped
+
+    def record(self, change: Tensor, primal: Tensor | None, dual: Tensor | None) -> None:
+        """Append objective, residual and metrics of every item to the history; finished items keep theirs."""
+        part, image = self.part, self.last
+        misfit = part.item_fidelity.value(part.operator(image), part.y)
+        values = {
+            "objective": misfit + part.penalty(image),
+            "residual": (2 * misfit).sqrt(),
+            "change": change,
+        }
+        if primal is not None and dual is not None:
+            values |= {"primal": primal, "dual": dual}
+        if part.reference is not None:
+            values |= {name: metric(image, part.reference) for name, metric in self.metrics.items()}
+        self.history["iteration"].append(self.iteration)
+        self.history["seconds"].append(self.seconds)
+        for name, value in values.items():
+            full = self.latest.setdefault(
+                name, torch.full((self.problem.items,), torch.nan, dtype=torch.float64)
+            )
+            full[self.running.cpu()] = value.detach().to("cpu", torch.float64)
+            column = self.history.setdefault(
+                name, [[float("nan")] * self.problem.items for _ in self.history["iteration"][:-1]]
+            )
+            column.append(full.tolist())
+        self.summary = f"objective {float(self.latest['objective'].nanmean()):.4g}"
+
+    def watch_objective(self) -> None:
+        """Stop an objective that has risen at ten records running to over ten times its lowest value."""
+        now = self.latest["objective"].to(self.lowest)
+        before = self.history["objective"][-2]
+        risen = now > torch.tensor(before).to(now)
+        self.lowest = torch.minimum(self.lowest, now)
+        self.rises = torch.where(risen, self.rises + 1, torch.zeros_like(self.rises))
+        bad = (self.rises >= 10) & (now > 10 * self.lowest)
+        if bool(bad[self.running].any()):
+            self.diverged("has a rising objective", ~bad[self.running])
+
+    def diverged(self, what: str, fine: Tensor) -> None:
+        """Raise, with the last finite image."""
+        place = int(self.running[~fine][0])
+        item = f"item {place} " if self.problem.items > 1 else ""
+        raise DivergenceError(
+            f"{self.algorithm!r} diverged: {item}{what} at iteration {self.iteration}. Check the data's scale and "
+            "the operator's adjoint (recon check), or try a larger weight or a smaller step; "
+            "the last finite image is in the error's .image",
+            self.problem.unflatten(self.image),
+            self.iteration,
+        )
+
+    def keep(self, mask: Tensor) -> None:
+        """Go on with some of the items."""
+        self.running = self.places = self.running[mask]
+        if self.running.numel() == 0:
+            return
+        places = mask.nonzero().squeeze(1)
+        self.part = self.part.select(places)
+        self.state = select(self.state, places)
+        self.last = self.last[places]
+
+    def finish(self, reason: str) -> None:
+        """Stop every item that still runs."""
+        for place in self.running.tolist():
+            self.reasons[place] = reason
+            self.iterations[place] = self.iteration
+        self.running = self.running[:0]  # the state stays that of `places`, for a checkpoint
+
+    def outcome(self) -> Outcome:
+        """What the run gave."""
+        return Outcome(
+            self.image,
+            self.history,
+            self.reasons,
+            self.converged,
+            self.iterations,
+            self.seconds,
+        )

@@ -1,0 +1,111 @@
+"""What a solve gives back: the image, how it came about, and why it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.files import written_whole
+from recon.problem import Problem
+
+FORMAT = "recon solution 1"
+
+
+@dataclasses.dataclass
+class Solution:
+    """A reconstruction and its record.
+
+    Attributes:
+        image: ``(*batch, *domain_shape)``.
+        history: name -> one entry a record: a number for a single image, a list of numbers for a batch. Always
+            there: ``iteration``, ``seconds``, ``objective`` f(Ax; y) + sum g_i(K_i x), ``residual`` |Ax - y|_w and
+            ``change`` |x_k - x_(k-1)| / |x_k|; splitting algorithms add ``primal`` and ``dual``, a reference adds
+            ``psnr``.
+        reason: the rule that fired, or "interrupted"; for a batch, each different one once.
+        reasons: the same for each item of the flattened batch.
+        converged: whether every item's rule means that the problem is solved (not that time was up).
+        iterations: of the item that took longest.
+        seconds: wall time, the search for the weight included.
+        weight: the weight chosen for priors of automatic weight: a number, or one an item; None if none was.
+        weight_search: what the search saw, a record a look.
+        provenance: operator, prior, solver with their versions and arguments, seed, environment.
+        problem: what was solved; None after `load`.
+    """
+
+    image: Tensor
+    history: dict[str, list[Any]]
+    reason: str
+    reasons: list[str]
+    converged: bool
+    iterations: int
+    seconds: float
+    weight: float | list[float] | None
+    weight_search: list[dict[str, Any]]
+    provenance: dict[str, Any]
+    problem: Problem | None = None
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``solution.h5`` (everything) and ``image.png`` (to look at) into a folder; returns the folder."""
+        from recon.report import save_png
+
+        folder = Path(folder)
+        record = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("image", "problem")
+        }
+        with written_whole(folder / "solution.h5") as temporary, h5py.File(temporary, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["record"] = json.dumps(record)
+            file["image"] = self.image.cpu().numpy()
+        save_png(folder / "image.png", self.image)
+        return folder
+
+    @staticmethod
+    def load(path: str | Path) -> Solution:
+        """Read what `save` wrote: the folder, or its ``solution.h5``.
+
+        Raises:
+            FileNotFoundError: nothing there.
+            ValueError: not a solution, or a damaged one.
+        """
+        path = Path(path)
+        file_path = path / "solution.h5" if path.is_dir() else path
+        if not file_path.is_file():
+            raise FileNotFoundError(f"there is no solution at {path}")
+        try:
+            with h5py.File(file_path, "r") as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise ValueError(f"{file_path} is HDF5 but not a recon solution")
+                record = json.loads(file.attrs["record"])
+                image = torch.from_numpy(np.asarray(file["image"]))
+        except (OSError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(f"{file_path} cannot be read as a recon solution: {error}") from None
+        return Solution(image=image, **record)
+
+    def report(self, path: str | Path, reference: Tensor | None = None) -> Path:
+        """Write one self-contained HTML page: image, reference, differences, metrics, curves, provenance."""
+        from recon.report import solution_report
+
+        if reference is None and self.problem is not None and self.problem.reference is not None:
+            reference = self.problem.unflatten(self.problem.reference)
+        return solution_report(self, path, reference=reference)
+
+    def __repr__(self) -> str:
+        end = "converged" if self.converged else "not converged"
+        weight = "" if self.weight is None else f", weight {_short(self.weight)}"
+        return (
+            f"Solution(image {tuple(self.image.shape)}, {end}: {self.reason} after {self.iterations} iterations, "
+            f"{self.seconds:.2f} s{weight})"
+        )
+
+
+def _short(weight: float | list[float]) -> str:
+    return f"{weight:.3g}" if isinstance(weight, float) else ", ".join(f"{value:.3g}" for value in weight[:4])

@@ -1,0 +1,196 @@
+"""ADMM: the alternating direction method of multipliers with one split for every prior."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recon.linear import real_dtype
+from recon.priors import Denoiser
+from recon.problem import Problem
+from recon.solvers.algorithm import Iterative, inner, norm, per_item
+
+
+@dataclasses.dataclass
+class ADMMState:
+    """Image, splits, scaled duals, penalties and residuals.
+
+    Attributes:
+        x: image ``(B, *shape)``.
+        normal_x: A^H W A x, kept up to date by the inner CG so that its first residual costs nothing.
+        z, u: one split z_i = K_i x and one scaled dual u_i a term, ``(B, *K_i.range_shape)``.
+        rho: one penalty a term, ``(B,)``.
+        iteration: iterations done, ``(B,)``.
+        primal, dual: relative residuals, ``(B,)``.
+    """
+
+    x: Tensor
+    normal_x: Tensor
+    z: list[Tensor]
+    u: list[Tensor]
+    rho: list[Tensor]
+    iteration: Tensor
+    primal: Tensor
+    dual: Tensor
+
+
+class ADMM(Iterative):
+    """Minimise f(A x; y) + sum_i g_i(K_i x) by splitting z_i = K_i x (Boyd et al. 2011, section 3).
+
+        x   = argmin_x f(A x; y) + sum_i rho_i/2 |K_i x - z_i + u_i|^2
+        v_i = relaxation K_i x + (1 - relaxation) z_i
+        z_i = prox_{g_i/rho_i}(v_i + u_i)
+        u_i = u_i + v_i - z_i
+
+    The x-step is the operator's closed form where it has one, else warm-started conjugate gradients with the
+    operator's preconditioner. A denoiser takes the place of a proximal map (plug-and-play).
+
+    Args:
+        rho: penalty of every term, or ``"auto"``: ``balance`` |A|^2 / |K_i|^2, then adapted so that the relative
+            primal and dual residuals stay within a factor 10 (Wohlberg 2017).
+        relaxation: over-relaxation in (0, 2); ``"auto"`` is 1.8, and 1 with a denoiser.
+        inner: CG iterations in one x-step without a closed form; ``"auto"`` is 2 with a preconditioner, else 8.
+        balance: the constant of the automatic penalty.
+    """
+
+    def __init__(
+        self,
+        rho: float | Literal["auto"] = "auto",
+        relaxation: float | Literal["auto"] = "auto",
+        inner: int | Literal["auto"] = "auto",
+        balance: float = 0.03,
+    ) -> None:
+        if rho != "auto" and not float(rho) > 0:
+            raise ValueError(f"rho must be > 0 or 'auto', got {rho!r}")
+        if relaxation != "auto" and not 0 < float(relaxation) < 2:
+            raise ValueError(f"relaxation must lie in (0, 2) or be 'auto', got {relaxation!r}")
+        if inner != "auto" and int(inner) < 1:
+            raise ValueError(f"inner must be a whole number >= 1 or 'auto', got {inner!r}")
+        if not float(balance) > 0:
+            raise ValueError(f"balance must be > 0, got {balance!r}")
+        self.rho, self.relaxation, self.inner, self.balance = rho, relaxation, inner, balance
+
+    def start(self, problem: Problem) -> ADMMState:
+        """Splits at K_i x0, zero duals."""
+        if not problem.terms:
+            raise ValueError("solver='admm' needs a prior; without one use solver='direct' or 'cg'")
+        x = problem.start
+        z = [term.K._run(x, adjoint=False) for term in problem.terms]
+        rho = [
+            torch.full_like(problem.strength, float(self.rho))
+            if self.rho != "auto"
+            else self.balance * _squared_norm(problem) / max(term.K.norm() ** 2, 1e-30)
+            for term in problem.terms
+        ]
+        none = torch.zeros_like(problem.strength)
+        return ADMMState(
+            x, problem.normal(x), z, [torch.zeros_like(split) for split in z], rho, none, none + 1, none + 1
+        )
+
+    def step(self, problem: Problem, state: ADMMState) -> ADMMState:
+        """One x-, z- and u-update."""
+        terms = problem.terms
+        rho = [per_item(weight, state.x).to(real_dtype(state.x.dtype)) for weight in state.rho]
+        b = problem.backprojection
+        for term, weight, z, u in zip(terms, rho, state.z, state.u, strict=True):
+            b = b + weight * term.K._run(z - u, adjoint=True)
+        x, normal_x = self._image_update(problem, state, rho, b)
+        relaxation = self._relaxation(problem)
+        splits, duals = [], []
+        primal = dual = torch.zeros_like(state.primal)
+        for term, weight, z, u in zip(terms, state.rho, state.z, state.u, strict=True):
+            mapped = term.K._run(x, adjoint=False)
+            relaxed = torch.lerp(z, mapped, relaxation) if relaxation != 1 else mapped
+            v = relaxed + u
+            new_z = term.prox(v, 1 / per_item(weight, v).to(real_dtype(v.dtype)), problem.strength)
+            new_u = v - new_z
+            scale = torch.maximum(norm(mapped), norm(new_z)).clamp_min(1e-30)
+            primal = torch.maximum(primal, norm(mapped - new_z) / scale)
+            dual = torch.maximum(dual, norm(new_z - z) / norm(new_u).clamp_min(1e-30))
+            splits.append(new_z)
+            duals.append(new_u)
+        new = ADMMState(x, normal_x, splits, duals, state.rho, state.iteration + 1, primal, dual)
+        return self._balanced(new) if self.rho == "auto" else new
+
+    def image(self, state: ADMMState) -> Tensor:
+        """The image x."""
+        return state.x
+
+    def _relaxation(self, problem: Problem) -> float:
+        if self.relaxation != "auto":
+            return float(self.relaxation)
+        return 1.0 if any(isinstance(term.prior, Denoiser) for term in problem.terms) else 1.8
+
+    def _image_update(
+        self, problem: Problem, state: ADMMState, rho: list[Tensor], b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Solve (A^H W A + sum_i rho_i K_i^H K_i) x = b: closed form, else warm-started CG."""
+        maps = [term.K for term in problem.terms]
+        if problem.item_fidelity.weights is None:
+            solved = problem.operator.solve_gram(b, rho, maps)
+            if solved is not None:
+                return solved, state.normal_x
+        precondition = problem.preconditioner(rho, maps)
+        iterations = self.inner if self.inner != "auto" else (8 if precondition is None else 2)
+        x, normal_x = state.x, state.normal_x
+        residual = b - normal_x - _weighted_grams(rho, maps, x)
+        direction = squared = None
+        for _ in range(iterations):
+            steered = residual if precondition is None else precondition(residual)
+            new_squared = inner(residual, steered)
+            if direction is None or squared is None:
+                direction = steered
+            else:
+                direction = steered + per_item(new_squared / squared.clamp_min(1e-30), x) * direction
+            squared = new_squared
+            normal = problem.normal(direction)
+            image = normal + _weighted_grams(rho, maps, direction)
+            alpha = per_item(squared / inner(direction, image).clamp_min(1e-30), x)
+            x = x + alpha * direction
+            normal_x = normal_x + alpha * normal
+            residual = residual - alpha * image
+        return x, normal_x
+
+    def _balanced(self, state: ADMMState) -> ADMMState:
+        """Every tenth iteration, move rho towards equal relative residuals; the scaled duals follow.
+
+        The steps shrink as 1/k, so that rho settles, as convergence asks.
+        """
+        ratio = (state.primal / state.dual.clamp_min(1e-30)).clamp_min(1e-30)
+        due = (state.iteration % 10 == 0) & ((ratio > 10) | (ratio < 0.1))
+        if not bool(due.any()):
+            return state
+        limit = 1 + 10 / state.iteration.clamp_min(1).sqrt()
+        factor = torch.where(
+            due, torch.minimum(torch.maximum(ratio.sqrt(), 1 / limit), limit), torch.ones_like(ratio)
+        )
+        return dataclasses.replace(
+            state,
+            rho=[rho * factor for rho in state.rho],
+            u=[u / per_item(factor, u).to(real_dtype(u.dtype)) for u in state.u],
+        )
+
+    def __repr__(self) -> str:
+        return f"ADMM(rho={self.rho!r}, relaxation={self.relaxation!r}, inner={self.inner!r}, balance={self.balance})"
+
+
+def _weighted_grams(rho: list[Tensor], maps: list, x: Tensor) -> Tensor:
+    total = rho[0] * maps[0]._run_gram(x)
+    for weight, K in zip(rho[1:], maps[1:], strict=True):
+        total = total + weight * K._run_gram(x)
+    return total
+
+
+def _squared_norm(problem: Problem) -> Tensor:
+    """|A^H W A| of each item within some 10 %, by five power iterations from the back-projection."""
+    x = problem.backprojection
+    estimate = torch.ones_like(problem.strength)
+    for _ in range(5):
+        size = norm(x)
+        x = torch.where(per_item(size, x) > 0, x / per_item(size.clamp_min(1e-30), x), torch.ones_like(x))
+        x = problem.normal(x)
+        estimate = norm(x).to(estimate)
+    return estimate.clamp_min(1e-30)

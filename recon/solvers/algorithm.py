@@ -1,0 +1,75 @@
+"""What an algorithm is: start, step and image over a dataclass of tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from recon.problem import Problem
+from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
+
+
+class Algorithm(Protocol):
+    """Three functions over a state: it knows no progress bar, no file, no clock.
+
+    A state is a dataclass whose fields are tensors with one leading item axis, or lists of such tensors; fields
+    named ``primal`` and ``dual`` (one value an item) are shown to stopping rules. `step` leaves the old state as
+    it was.
+    """
+
+    def start(self, problem: Problem) -> Any:
+        """The first state."""
+
+    def step(self, problem: Problem, state: Any) -> Any:
+        """The next state."""
+
+    def image(self, state: Any) -> Tensor:
+        """The reconstruction ``(B, *domain_shape)`` that a state stands for."""
+
+    def default_stop(self) -> StoppingRule:
+        """When to stop if the user does not say."""
+
+
+class Iterative:
+    """Defaults shared by the algorithms here: 500 iterations at most, residuals below 1e-3."""
+
+    def default_stop(self) -> StoppingRule:
+        """Relative residuals below 1e-3, or 500 iterations."""
+        return SmallResiduals(1e-3) | MaxIterations(500)
+
+
+def select(state: Any, items: Tensor) -> Any:
+    """A state for some of its items."""
+    return map_tensors(state, lambda tensor: tensor[items])
+
+
+def map_tensors(state: Any, change: Any) -> Any:
+    """The state with every tensor changed."""
+    changed = {}
+    for field in dataclasses.fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, Tensor):
+            changed[field.name] = change(value)
+        elif isinstance(value, list):
+            changed[field.name] = [change(tensor) for tensor in value]
+    return dataclasses.replace(state, **changed)
+
+
+def per_item(values: Tensor, like: Tensor) -> Tensor:
+    """One value an item, shaped to multiply tensors ``like`` (B, ...)."""
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Real part of <a, b> of each item."""
+    if a.is_complex():
+        a, b = torch.view_as_real(a), torch.view_as_real(b)
+    return torch.linalg.vecdot(a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1))
+
+
+def norm(a: Tensor) -> Tensor:
+    """Euclidean norm of each item."""
+    return torch.linalg.vector_norm(a.reshape(a.shape[0], -1), dim=1)

@@ -1,0 +1,83 @@
+"""Conjugate gradients for least squares, alone or with quadratic priors."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from recon.priors import Functional
+from recon.problem import Problem
+from recon.solvers.algorithm import inner, norm, per_item
+from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
+
+
+@dataclasses.dataclass
+class CGState:
+    """Iterate, residual of the normal equations and search direction; the relative residual of each item."""
+
+    x: Tensor
+    residual: Tensor
+    direction: Tensor
+    primal: Tensor
+    dual: Tensor
+
+
+class CG:
+    """Minimise 1/2 |A x - y|_W^2 + sum_i w_i/2 |K_i x|^2 by conjugate gradients on its normal equations.
+
+    M x = b with M = A^H W A + sum_i w_i K_i^H K_i and b = A^H W y (Hestenes and Stiefel 1952):
+
+        alpha = <r, r> / <p, M p>;  x += alpha p;  r -= alpha M p;  beta = <r, r>_new / <r, r>;  p = r + beta p
+
+    Takes quadratic priors only (`Tikhonov`), or none. `primal` is |r| / |b|.
+    """
+
+    def start(self, problem: Problem) -> CGState:
+        """The operator's direct reconstruction, or x0."""
+        for term in problem.terms:
+            if not (isinstance(term.prior, Functional) and term.prior.quadratic):
+                raise ValueError(
+                    f"solver='cg' takes quadratic priors only, got {type(term.prior).__name__}: use solver='admm'"
+                )
+        x = problem.start
+        residual = problem.backprojection - self._matrix(problem, x)
+        relative = norm(residual) / norm(problem.backprojection).clamp_min(1e-30)
+        return CGState(x, residual, residual, relative, torch.zeros_like(relative))
+
+    def step(self, problem: Problem, state: CGState) -> CGState:
+        """One CG iteration; items already solved to rounding stay."""
+        image = self._matrix(problem, state.direction)
+        squared = inner(state.residual, state.residual)
+        alpha = squared / inner(state.direction, image).clamp_min(1e-30)
+        x = state.x + per_item(alpha, state.x) * state.direction
+        residual = state.residual - per_item(alpha, state.x) * image
+        new_squared = inner(residual, residual)
+        beta = new_squared / squared.clamp_min(1e-30)
+        relative = new_squared.sqrt() / norm(problem.backprojection).clamp_min(1e-30)
+        return CGState(
+            x,
+            residual,
+            residual + per_item(beta, state.x) * state.direction,
+            relative,
+            torch.zeros_like(relative),
+        )
+
+    def image(self, state: CGState) -> Tensor:
+        """The iterate."""
+        return state.x
+
+    def default_stop(self) -> StoppingRule:
+        """Relative residual of the normal equations below 1e-5, or 200 iterations."""
+        return SmallResiduals(1e-5) | MaxIterations(200)
+
+    def _matrix(self, problem: Problem, x: Tensor) -> Tensor:
+        total = problem.normal(x)
+        for term in problem.terms:
+            weight = term.weight(problem.strength, x)
+            total = total + weight * term.K._run_gram(x)
+        return total
+
+    def __repr__(self) -> str:
+        return "CG()"

@@ -1,0 +1,44 @@
+"""The direct reconstruction: the operator's own inverse, in one step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from recon.problem import Problem
+from recon.stopping import MaxIterations, StoppingRule
+
+
+@dataclasses.dataclass
+class DirectState:
+    """The image."""
+
+    x: Tensor
+
+
+class Direct:
+    """x = A^+ y: filtered back-projection, zero-filled inverse FFT, ... as the operator defines `pinv`."""
+
+    def start(self, problem: Problem) -> DirectState:
+        """The direct reconstruction."""
+        if problem.terms or problem.generator is not None:
+            raise ValueError(
+                "solver='direct' takes no prior: leave the prior out (None), or choose solver='admm'"
+            )
+        return DirectState(problem.operator.pinv(problem.y))
+
+    def step(self, problem: Problem, state: DirectState) -> DirectState:
+        """Nothing is left to do."""
+        return state
+
+    def image(self, state: DirectState) -> Tensor:
+        """The image."""
+        return state.x
+
+    def default_stop(self) -> StoppingRule:
+        """One iteration."""
+        return MaxIterations(1)
+
+    def __repr__(self) -> str:
+        return "Direct()"

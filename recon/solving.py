@@ -1,0 +1,272 @@
+"""`solve`: any operator, any prior, one call."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon import registry
+from recon.linear import LinearOperator
+from recon.priors import Functional, Prior
+from recon.problem import Problem
+from recon.provenance import describe, environment
+from recon.registry import UnknownNameError
+from recon.runner import Snapshot, run
+from recon.solution import Solution
+from recon.solvers.admm import ADMM
+from recon.solvers.algorithm import Algorithm
+from recon.solvers.cg import CG
+from recon.solvers.direct import Direct
+from recon.stopping import StoppingRule
+from recon.weight import choose_weight
+
+Named = str | tuple[str, dict[str, Any]]
+
+
+class ConvergenceWarning(UserWarning):
+    """A solve ended by its iteration or time limit before its convergence rule fired."""
+
+
+def solve(
+    op: LinearOperator | Problem | Named,
+    prior: Prior | Named | None,
+    y: Any = None,
+    *,
+    solver: Algorithm | Named = "auto",
+    fidelity: Any = "gaussian",
+    weight: float | str | None = None,
+    stop: StoppingRule | None = None,
+    x0: Any = None,
+    reference: Any = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    callback: Callable[[Snapshot], bool | None] | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
+) -> Solution:
+    """Minimise f(A x; y) + sum_i g_i(K_i x) over x.
+
+    Args:
+        op: forward operator: an object, a name, ``("name", {arguments})`` or ``"name:argument=value"``; or a
+            `Problem`, which holds its own data.
+        prior: prior in the same forms, or None for none.
+        y: data ``(*batch, *range_shape)``; every item of a batch is solved for itself, all at once.
+        solver: an algorithm, a name, or ``"auto"``: direct without a prior, else ADMM, unless a plugin knows
+            better.
+        fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})`` or an object.
+        weight: weight of the prior: a number, ``"auto"`` (chosen from the noise level), or None for the prior's
+            own. Constraints in a sum have none; with several weighted priors it applies to those left at "auto".
+        stop: stopping rule; None for the algorithm's own.
+        x0: first image; None starts from ``op.pinv(y)``.
+        reference: true image: the history then holds the PSNR (peak: largest magnitude of the reference).
+        seed: of everything random.
+        device: where to solve; None: where the data lie.
+        dtype: precision: float32 or float64; None: that of the data.
+        callback: called with a `Snapshot` after every iteration; returning True stops.
+        progress: show a progress bar; None: on a terminal.
+        checkpoint: file that holds the whole state every 30 s and at the end; an existing one is resumed.
+
+    Raises:
+        ShapeError, TypeError, ValueError, LookupError: anything that does not fit, before the first iteration.
+        DivergenceError: NaN or a rising objective; it holds the last good image.
+    """
+    began = time.perf_counter()
+    problem = _posed(op, prior, y, fidelity, x0, reference, device, dtype)
+    problem = problem.with_prior(_weighted(problem.prior, weight))
+    algorithm = _algorithm(solver, problem)
+    rule = algorithm.default_stop() if stop is None else stop
+    if not isinstance(rule, StoppingRule):
+        raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
+    with torch.no_grad(), _progress(problem, progress) as report:
+        state, rounds, chosen = None, [], any(term.automatic for term in problem.terms)
+        if chosen and not (checkpoint is not None and Path(checkpoint).exists()):
+            report(0, "weight from the noise level")
+            choice = choose_weight(problem, algorithm, seed=seed)
+            state, rounds = choice.state, choice.rounds
+            problem.strength = choice.strength
+        outcome = run(
+            problem,
+            algorithm,
+            stop=rule,
+            state=state,
+            seconds_before=time.perf_counter() - began,
+            callback=callback,
+            report=report,
+            metrics={} if problem.reference is None else {"psnr": _psnr},
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+        )
+    single = not problem.batch_shape
+    solution = Solution(
+        image=problem.unflatten(outcome.image),
+        history={
+            name: [row[0] if single and isinstance(row, list) else row for row in column]
+            for name, column in outcome.history.items()
+        },
+        reason="; ".join(dict.fromkeys(outcome.reasons)),
+        reasons=outcome.reasons,
+        converged=all(outcome.converged),
+        iterations=max(outcome.iterations),
+        seconds=outcome.seconds,
+        weight=None if not chosen else problem.strength.tolist()[0] if single else problem.strength.tolist(),
+        weight_search=rounds,
+        provenance={
+            "operator": describe("operator", problem.operator),
+            "prior": [describe("prior", member) for member in problem.prior.members] if problem.prior else [],
+            "solver": describe("solver", algorithm) | {"settings": repr(algorithm)},
+            "fidelity": repr(problem.fidelity),
+            "stop": repr(rule),
+            "seed": seed,
+            **environment(),
+        },
+        problem=problem,
+    )
+    if not solution.converged and any(member.means_converged for member in rule.members):
+        limited = [reason for reason, fine in zip(outcome.reasons, outcome.converged, strict=True) if not fine]
+        warnings.warn(
+            f"not converged: {limited[0]} came before {rule!r} was met"
+            + (f" for {len(limited)} of {problem.items} items" if problem.items > 1 else "")
+            + "; give more iterations (stop=recon.MaxIterations(...) | ...) or accept the image as it is",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    registry.notify_solve_finished(solution)
+    return solution
+
+
+def _posed(
+    op: Any, prior: Any, y: Any, fidelity: Any, x0: Any, reference: Any, device: Any, dtype: torch.dtype | None
+) -> Problem:
+    """The problem on its device and in its precision, everything checked."""
+    if isinstance(prior, str | tuple):
+        prior = registry.make("prior", prior)
+    if isinstance(op, Problem):
+        if y is not None:
+            raise TypeError("the problem holds its own data: leave y out")
+        operator, y = op.operator, op.data
+        fidelity = op.fidelity if fidelity == "gaussian" else fidelity
+        x0 = op.unflatten(op.x0) if x0 is None and op.x0 is not None else x0
+        reference = op.unflatten(op.reference) if reference is None and op.reference is not None else reference
+        image_range, notes = op.image_range, op.notes
+    else:
+        operator = registry.make("operator", op) if isinstance(op, str | tuple) else op
+        image_range, notes = None, {}
+        if y is None:
+            raise TypeError("solve needs the data y: recon.solve(op, prior, y)")
+    y = y if isinstance(y, Tensor) else torch.as_tensor(y)
+    if dtype is not None:
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype is the precision, torch.float32 or torch.float64, got {dtype}")
+        y = y.to(torch.promote_types(dtype, torch.complex32) if y.is_complex() else dtype)
+    if device is not None:
+        y, operator = y.to(device), operator.to(device)
+        prior = prior.to(device) if isinstance(prior, Prior) else prior
+    problem = Problem(
+        operator, y, prior=prior, fidelity=fidelity, x0=x0, reference=reference, image_range=image_range
+    )
+    problem.notes = dict(notes)
+    return problem
+
+
+def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
+    """The prior with its weight replaced; the caller's object stays as it is."""
+    if weight is None or prior is None:
+        if weight is not None:
+            raise ValueError(f"weight={weight!r} was given, but there is no prior to weigh")
+        return prior
+    if weight != "auto":
+        if isinstance(weight, str) or not float(weight) >= 0:
+            raise ValueError(f"weight must be a number >= 0, 'auto' or None, got {weight!r}")
+        weight = float(weight)
+    import copy
+
+    changed = copy.deepcopy(prior)
+    free = [m for m in changed.members if not (isinstance(m, Functional) and m.constraint)]
+    if not free:
+        raise ValueError("weight was given, but the prior is a constraint, which has none")
+    chosen = [m for m in free if m.weight == "auto"] or free
+    if len(chosen) > 1 and weight != "auto":
+        raise ValueError(
+            f"weight={weight} fits several priors ({', '.join(type(m).__name__ for m in chosen)}): "
+            "give each its own, as in TotalVariation(1e-3) + L1(1e-4)"
+        )
+    for member in chosen:
+        member.weight = weight  # type: ignore[assignment]
+    return changed
+
+
+def _algorithm(solver: Any, problem: Problem) -> Algorithm:
+    if not isinstance(solver, str | tuple):
+        for method in ("start", "step", "image", "default_stop"):
+            if not callable(getattr(solver, method, None)):
+                raise TypeError(f"{type(solver).__name__} is no solver: it has no method {method!r}")
+        return solver  # type: ignore[no-any-return]
+    if solver == "auto":
+        try:
+            solver = registry.choose_solver(problem.operator, problem.prior)
+        except UnknownNameError:
+            return default_algorithm(problem)
+    made: Algorithm = registry.make("solver", solver)
+    return made
+
+
+def default_algorithm(problem: Problem) -> Algorithm:
+    """The core's own choice: direct without a prior, CG for quadratic priors, else ADMM."""
+    if problem.generator is not None:
+        return registry.make("solver", "dip")  # type: ignore[no-any-return]
+    if not problem.terms:
+        return Direct()
+    if all(isinstance(term.prior, Functional) and term.prior.quadratic for term in problem.terms):
+        return CG()
+    return ADMM()
+
+
+def _psnr(image: Tensor, reference: Tensor) -> Tensor:
+    from recon.metrics import PSNR
+
+    ndim = reference.ndim - 1
+    peak = reference.abs().reshape(reference.shape[0], -1).amax(1)
+    return torch.stack(
+        [
+            PSNR(data_range=float(top.clamp_min(1e-30)))(item[None], true[None], item_ndim=ndim)[0]
+            for item, true, top in zip(image, reference, peak, strict=True)
+        ]
+    )
+
+
+class _progress:  # noqa: N801
+    """A rich progress bar on a terminal; silent elsewhere."""
+
+    def __init__(self, problem: Problem, show: bool | None) -> None:
+        self.show = sys.stderr.isatty() if show is None else show
+        self.title = type(problem.operator).__name__
+
+    def __enter__(self) -> Callable[[int, str], None]:
+        if not self.show:
+            return lambda _iteration, _text: None
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("iteration {task.completed}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.bar.start()
+        task = self.bar.add_task(self.title, total=None, text="")
+        return lambda iteration, text: self.bar.update(task, completed=iteration, text=text)
+
+    def __exit__(self, *_: object) -> None:
+        if self.show:
+            self.bar.stop()
