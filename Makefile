@@ -18,10 +18,10 @@ demo: setup
 	$(BIN)/recon demo --out demo-out
 
 test: setup
-	$(BIN)/pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
 
 test-slow: setup
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -380,7 +380,7 @@ def _installed_entry_points() -> Iterable[EntryPoint]:
 
 def _source_of_entry_point(entry_point: EntryPoint) -> _Source:
     # The metadata of a damaged installation may lack the name; its plugin must not stop the others.
-    metadata = {} if entry_point.dist is None else dict(entry_point.dist.metadata or {})
+    metadata: Any = {} if entry_point.dist is None else entry_point.dist.metadata
     distribution = normalised(metadata.get("Name") or entry_point.module.partition(".")[0])
     version = metadata.get("Version") or ""
     return _Source(Plugin(f"{distribution}:{entry_point.name}", distribution, version), entry_point)

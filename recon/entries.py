@@ -56,6 +56,7 @@ class Entry:
 
     kind: ClassVar[str] = ""
     plural: ClassVar[str] = ""
+    _more_sequences: ClassVar[tuple[str, ...]] = ()
 
     name: str
     factory: str
@@ -105,8 +106,6 @@ class Entry:
             self.examples and all(isinstance(example, Example) for example in self.examples),
             "one recon.Example or more",
         )
-
-    _more_sequences: ClassVar[tuple[str, ...]] = ()
 
     def _freeze(self, attribute: str) -> None:
         """Turn a list into a tuple; refuse a bare string, whose letters would pass for items."""
@@ -189,12 +188,7 @@ class ReaderEntry(Entry):
         super().__post_init__()
         self._check(
             "suffixes",
-            all(
-                isinstance(suffix, str)
-                and suffix == suffix.lower()
-                and (not suffix or suffix.startswith("."))
-                for suffix in self.suffixes
-            ),
+            all(isinstance(s, str) and s.startswith(".") and s == s.lower() for s in self.suffixes),
             "lower-case endings with the dot, such as ('.dcm',)",
         )
 

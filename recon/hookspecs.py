@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pluggy
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SolverEntry,
     )
     from recon.linear import LinearOperator
+    from recon.priors import Prior
     from recon.solution import Solution
 
 PROJECT: Final = "recon"
@@ -199,7 +200,7 @@ class ReconSpecs:
         raise NotImplementedError
 
     @hookspec(firstresult=True)
-    def recon_choose_solver(self, op: LinearOperator, prior: Any) -> str | None:
+    def recon_choose_solver(self, op: LinearOperator, prior: Prior | None) -> str | None:
         """Name the solver for ``solver="auto"``, or return None to leave the choice to others.
 
         Implementations marked ``tryfirst`` are asked first, those marked ``trylast`` last (the core's own

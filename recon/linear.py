@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
@@ -52,7 +54,8 @@ class LinearOperator(nn.Module):
         super().__init__()
         self.domain_shape: Shape = _checked_shape(domain_shape, "domain_shape")
         self.range_shape: Shape = _checked_shape(range_shape, "range_shape")
-        self._cached_norm: tuple[tuple[int, ...], float] | None = None
+        self._cached_norm: tuple[tuple[tuple[int, ...], ...], float] | None = None
+        self._gives_complex: bool | None = None
 
     # What an author writes
 
@@ -66,9 +69,14 @@ class LinearOperator(nn.Module):
         batch = y.shape[: y.ndim - len(self.range_shape)]
         dtype = y.dtype if self.domain != "real" else real_dtype(y.dtype)
         differentiable = torch.is_grad_enabled() and self._is_learnable()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             x = torch.zeros((*batch, *self.domain_shape), dtype=dtype, device=y.device, requires_grad=True)
             image = self._forward(x)
+            if not image.requires_grad:
+                raise TypeError(
+                    f"{type(self).__name__}._forward cannot be differentiated by torch: write its _adjoint"
+                )
+            y = y.clone() if y.is_inference() else y
             cotangent = y.to(image.dtype) if image.is_complex() or not y.is_complex() else y.real
             (gradient,) = torch.autograd.grad(
                 image, x, cotangent, create_graph=differentiable, materialize_grads=True
@@ -81,16 +89,20 @@ class LinearOperator(nn.Module):
 
     def _norm(self) -> float:
         """Largest singular value; override with the exact number where it is known."""
-        return _collatz_wielandt_bound(self) if self.nonnegative else _power_iteration(self)
+        return _collatz_wielandt_bound(self) if self.nonnegative else _lanczos_norm(self)
 
     def _pinv(self, y: Tensor, **options: Any) -> Tensor:
         """Direct reconstruction; by default the adjoint, scaled per item to fit the data best."""
         if options:
             raise TypeError(f"{type(self).__name__}.pinv takes no options, got {', '.join(sorted(options))}")
         image = self.adjoint(y)
+        # brought to order 1 first: squares of data in small or large units leave the range of float32
+        peak = image.detach().abs().amax(tuple(range(-len(self.domain_shape), 0)), keepdim=True)
+        image = image / torch.where(peak > 0, peak, torch.ones_like(peak))
         predicted = self(image)
         axes = tuple(range(-len(self.range_shape), 0))
-        fit = (predicted.conj() * y).real.sum(axes) / predicted.abs().square().sum(axes).clamp_min(1e-30)
+        energy = predicted.abs().square().sum(axes)
+        fit = (predicted.conj() * y).real.sum(axes) / energy.clamp_min(torch.finfo(energy.dtype).tiny)
         return image * fit.reshape(fit.shape + (1,) * len(self.domain_shape))
 
     def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:
@@ -143,12 +155,8 @@ class LinearOperator(nn.Module):
     def pinv(self, y: Tensor, **options: Any) -> Tensor:
         """Direct reconstruction of ``y``: filtered back-projection, zero-filled inverse FFT, ..."""
         y = self._checked(y, adjoint=True)
-        batch, item = self._split(y, self.range_shape)
-        if 0 in batch:
-            return self.adjoint(y)
-        if self.flatten_batch:
-            y = y.reshape(-1, *item)
-        return self._pinv(y, **options).reshape(*batch, *self.domain_shape)
+        direct = functools.partial(self._pinv, **options) if options else self._pinv
+        return self._call(direct, y, self.range_shape, self.domain_shape, to_image=True)
 
     @property
     def H(self) -> LinearOperator:
@@ -160,13 +168,17 @@ class LinearOperator(nn.Module):
         return Gram(self)
 
     def norm(self) -> float:
-        """Largest singular value, cached; never below the true one (a guarantee for non-negative operators)."""
-        if self._is_learnable():
-            return self._norm()
-        version = tuple(tensor._version for tensor in self.buffers())
-        if self._cached_norm is None or self._cached_norm[0] != version:
+        """Largest singular value, not below the true one (a guarantee for non-negative operators).
+
+        Kept until a buffer or parameter is changed, moved or replaced.
+        """
+        contents = tuple(
+            (id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+            for tensor in (*self.buffers(), *self.parameters())
+        )
+        if self._cached_norm is None or self._cached_norm[0] != contents:
             with torch.no_grad():
-                self._cached_norm = (version, float(self._norm()))
+                self._cached_norm = (contents, float(self._norm()))
         return self._cached_norm[1]
 
     def to_dense(self, dtype: torch.dtype | None = None, chunk: int = 256) -> Tensor:
@@ -220,8 +232,8 @@ class LinearOperator(nn.Module):
 
     __rmul__ = __mul__
 
-    def __truediv__(self, factor: complex) -> LinearOperator:
-        return Scaled(self, 1 / factor)
+    def __truediv__(self, divisor: complex) -> LinearOperator:
+        return Scaled(self, 1 / _checked_factor(divisor))
 
     def __matmul__(self, other: LinearOperator) -> LinearOperator:
         return Composition(self, other)
@@ -241,8 +253,13 @@ class LinearOperator(nn.Module):
         result: Tensor = _LinearFunction.apply(self, adjoint, x)
         return result
 
-    def _split(self, x: Tensor, item: Shape) -> tuple[Shape, Shape]:
-        return tuple(x.shape[: x.ndim - len(item)]), item
+    def _gives_complex_data(self) -> bool:
+        """Whether a real image gives complex data, as a spectrum does; tried once."""
+        if self._gives_complex is None:
+            with torch.no_grad():
+                x = torch.zeros(self.domain_shape, device=self.device)
+                self._gives_complex = self._run(x, adjoint=False).is_complex()
+        return self._gives_complex
 
     def _checked(self, x: Tensor, *, adjoint: bool) -> Tensor:
         name, item = type(self).__name__, self.range_shape if adjoint else self.domain_shape
@@ -255,10 +272,14 @@ class LinearOperator(nn.Module):
             )
         if not (x.is_floating_point() or x.is_complex()):
             raise TypeError(f"{name} needs floating-point {what}, got {x.dtype}: convert with x.float()")
-        if x.is_complex() and self.domain == "real":
+        if x.is_complex() and self.domain == "real" and not (adjoint and self._gives_complex_data()):
             raise TypeError(
                 f"{name} acts on real images, got {x.dtype}: pass the real and imaginary parts as two items, "
                 "or the magnitude"
+            )
+        if self.domain == "complex" and not x.is_complex() and x.dtype not in _COMPLEX:
+            raise TypeError(
+                f"{name} needs complex {what}, and {x.dtype} has no complex form: convert with x.float()"
             )
         for tensor in (*self.buffers(), *self.parameters()):
             if tensor.device != x.device:
@@ -269,30 +290,34 @@ class LinearOperator(nn.Module):
         return x
 
     def _run(self, x: Tensor, *, adjoint: bool) -> Tensor:
-        source, target = (
-            (self.range_shape, self.domain_shape) if adjoint else (self.domain_shape, self.range_shape)
-        )
-        return self._call(self._adjoint if adjoint else self._forward, x, source, target)
+        if adjoint:
+            return self._call(self._adjoint, x, self.range_shape, self.domain_shape, to_image=True)
+        return self._call(self._forward, x, self.domain_shape, self.range_shape, to_image=False)
 
     def _run_gram(self, x: Tensor) -> Tensor:
-        return self._call(self._gram, x, self.domain_shape, self.domain_shape)
+        return self._call(self._gram, x, self.domain_shape, self.domain_shape, to_image=True)
 
-    def _call(self, method: Callable[[Tensor], Tensor], x: Tensor, source: Shape, target: Shape) -> Tensor:
-        """Hand the author's method a clean tensor, and the caller the declared shape and precision."""
-        batch, item = self._split(x, source)
+    def _call(
+        self, method: Callable[[Tensor], Tensor], x: Tensor, source: Shape, target: Shape, *, to_image: bool
+    ) -> Tensor:
+        """Hand the author's method a clean tensor, and the caller the declared shape, precision and field."""
+        batch = tuple(x.shape[: x.ndim - len(source)])
         if self.domain == "complex" and not x.is_complex():
             x = x.to(_COMPLEX[x.dtype])
         x = x.resolve_conj().resolve_neg()
         if 0 in batch:
             return x.new_zeros((*batch, *target))
-        result = method(x.reshape(-1, *item) if self.flatten_batch else x)
+        result = method(x.reshape(-1, *source) if self.flatten_batch else x)
         if self.flatten_batch and tuple(result.shape[1:]) == target:
             result = result.reshape(*batch, *target)
         if tuple(result.shape) != (*batch, *target):
             raise ShapeError(
-                f"{type(self).__name__}.{method.__name__} returned shape {tuple(result.shape)} for input "
-                f"{tuple(x.shape)}; its declared shapes ask for {(*batch, *target)}"
+                f"{type(self).__name__}.{getattr(method, '__name__', '_pinv')} returned shape "
+                f"{tuple(result.shape)} for input {tuple(x.shape)}; its declared shapes ask for "
+                f"{(*batch, *target)}"
             )
+        if to_image and self.domain == "real" and result.is_complex():
+            result = result.real
         if real_dtype(result.dtype) != real_dtype(x.dtype):
             wanted = real_dtype(x.dtype)
             result = result.to(_COMPLEX[wanted] if result.is_complex() else wanted)
@@ -304,7 +329,10 @@ class _LinearFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(operator: LinearOperator, adjoint: bool, x: Tensor) -> Tensor:
-        return operator._run(x, adjoint=adjoint)
+        result = operator._run(x, adjoint=adjoint)
+        # a view of the input would let a change of the data change the image
+        shared = result is x or (result._is_view() and result._base is (x._base if x._is_view() else x))
+        return result.clone() if shared else result
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[LinearOperator, bool, Tensor], output: Tensor) -> None:
@@ -365,14 +393,26 @@ class Adjoint(LinearOperator):
     def __init__(self, operator: LinearOperator) -> None:
         super().__init__(operator.range_shape, operator.domain_shape)
         self.operator = operator
-        self.domain, self.nonnegative = operator.domain, operator.nonnegative
+        self.nonnegative = operator.nonnegative
         self.adjoint_kind, self.adjoint_tolerance = operator.adjoint_kind, operator.adjoint_tolerance
+
+    @property
+    def domain(self) -> Field:  # type: ignore[override]
+        """The field of A's data."""
+        spectrum = self.operator.domain == "real" and self.operator._gives_complex_data()
+        return "any" if spectrum else self.operator.domain
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.operator.adjoint(x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return self.operator(y)
+
+    def _checked(self, x: Tensor, *, adjoint: bool) -> Tensor:
+        return self.operator._checked(x, adjoint=not adjoint)
+
+    def _run(self, x: Tensor, *, adjoint: bool) -> Tensor:
+        return self.operator._run(x, adjoint=not adjoint)
 
     def _norm(self) -> float:
         return self.operator.norm()
@@ -405,6 +445,8 @@ class Scaled(LinearOperator):
     """c A."""
 
     def __init__(self, operator: LinearOperator, factor: complex) -> None:
+        _check_is_operator(operator, "scale")
+        factor = _checked_factor(factor)
         super().__init__(operator.domain_shape, operator.range_shape)
         self.operator, self.factor = operator, factor
         if isinstance(factor, complex) and operator.domain == "real":
@@ -459,10 +501,16 @@ class Composition(LinearOperator):
         return self.left(self.right(x))
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self.right.adjoint(self.left.adjoint(y))
+        return self.right.adjoint(self._between(self.left.adjoint(y)))
 
     def _gram(self, x: Tensor) -> Tensor:
-        return self.right.adjoint(self.left.gram(self.right(x)))
+        return self.right.adjoint(self._between(self.left.gram(self.right(x))))
+
+    def _between(self, image: Tensor) -> Tensor:
+        """What B^H is applied to: where B gives real data and A takes complex images, the real part."""
+        if image.is_complex() and self.right.domain == "real" and not self.right._gives_complex_data():
+            return image.real
+        return image
 
     @property
     def sample_mask(self) -> Tensor | None:
@@ -478,8 +526,7 @@ class Sum(LinearOperator):
     def __init__(self, operators: Sequence[LinearOperator]) -> None:
         first = operators[0]
         for other in operators[1:]:
-            if not isinstance(other, LinearOperator):
-                raise TypeError(f"can only add operators to an operator, got {type(other).__name__}")
+            _check_is_operator(other, "add")
             if (other.domain_shape, other.range_shape) != (first.domain_shape, first.range_shape):
                 raise ShapeError(
                     f"cannot add {type(other).__name__} {other.domain_shape} -> {other.range_shape} to "
@@ -508,7 +555,8 @@ class Stack(LinearOperator):
         if not operators:
             raise ValueError("stack needs at least one operator, got an empty list")
         first = operators[0]
-        for other in operators[1:]:
+        for other in operators:
+            _check_is_operator(other, "stack")
             if other.domain_shape != first.domain_shape:
                 raise ShapeError(
                     f"stacked operators must act on one image shape: {type(first).__name__} acts on "
@@ -623,6 +671,19 @@ def _checked_shape(shape: Sequence[int], name: str) -> Shape:
     return values
 
 
+def _check_is_operator(thing: Any, verb: str) -> None:
+    if not isinstance(thing, LinearOperator):
+        raise TypeError(f"can only {verb} operators (recon.LinearOperator), got {type(thing).__name__}")
+
+
+def _checked_factor(factor: Any) -> float | complex:
+    if not isinstance(factor, numbers.Complex):
+        raise TypeError(
+            f"an operator is multiplied by a number, got {type(factor).__name__}: compose with @, apply with op(x)"
+        )
+    return float(factor) if isinstance(factor, numbers.Real) else complex(factor)
+
+
 def _common_field(operators: Sequence[LinearOperator]) -> Field:
     fields = {operator.domain for operator in operators} - {"any"}
     if fields == {"real", "complex"}:
@@ -644,24 +705,43 @@ def _add(tensors: Any) -> Tensor:
     return total
 
 
-def _power_iteration(operator: LinearOperator, tolerance: float = 1e-4, most: int = 300) -> float:
-    """Power iteration on A^H A from a fixed random start: at least 30 steps, then until the estimate settles.
+def _lanczos_norm(
+    operator: LinearOperator, tolerance: float = 1e-3, least: int = 30, most: int = 300
+) -> float:
+    """Largest singular value from the tridiagonal matrix that Lanczos' method makes of A^H A.
 
-    The estimate rises towards the truth from below; 1 % is added on return for what is still missing.
+    From a fixed random start, at least 30 steps, then until the residual of the largest Ritz value is below the
+    tolerance (Golub and Van Loan 2013, 10.1). The Ritz value comes from below and lies within its residual of an
+    eigenvalue: the residual is added, and 1 % for a direction that the start hardly holds. Where two singular
+    values lie close, a power iteration seems to settle long before it is there.
     """
     generator = torch.Generator().manual_seed(0)
     dtype = torch.complex64 if operator.domain == "complex" else torch.float32
-    x = torch.randn(operator.domain_shape, generator=generator, dtype=dtype).to(operator.device)
-    estimate = 0.0
-    for iteration in range(most):
-        x = x / torch.linalg.vector_norm(x).clamp_min(1e-30)
-        x = operator.gram(x)
-        previous, estimate = estimate, float(torch.linalg.vector_norm(x))
-        if estimate == 0.0:
-            return 0.0
-        if iteration >= 30 and abs(estimate - previous) <= tolerance * estimate:
-            break
-    return 1.01 * math.sqrt(estimate)
+    vector = torch.randn(operator.domain_shape, generator=generator, dtype=dtype).to(operator.device)
+    vector = vector / torch.linalg.vector_norm(vector)
+    before, coupling = torch.zeros_like(vector), 0.0
+    diagonal: list[float] = []
+    couplings: list[float] = []
+    largest = residual = 0.0
+    for step in range(1, most + 1):
+        image = operator._run_gram(vector) - coupling * before
+        diagonal.append(float(torch.linalg.vecdot(vector.flatten(), image.flatten()).real))
+        image = image - diagonal[-1] * vector
+        # float64: squares of small or large units leave the range of float32
+        wide = torch.complex128 if image.is_complex() else torch.float64
+        coupling = float(torch.linalg.vector_norm(image, dtype=wide).real)
+        exhausted = coupling <= 1e-6 * max(*map(abs, diagonal), *couplings, 0.0)
+        if exhausted or step == most or (step >= least and step % 5 == 0):
+            off = torch.tensor(couplings, dtype=torch.float64)
+            matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+            matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
+            values, vectors = torch.linalg.eigh(matrix)
+            largest, residual = float(values[-1]), coupling * abs(float(vectors[-1, -1]))
+            if exhausted or residual <= tolerance * largest:
+                break
+        couplings.append(coupling)
+        before, vector = vector, image / coupling
+    return 1.01 * math.sqrt(max(largest + residual, 0.0))
 
 
 def _collatz_wielandt_bound(operator: LinearOperator, tolerance: float = 1e-3, most: int = 60) -> float:

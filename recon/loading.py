@@ -134,6 +134,7 @@ def load(path: str | os.PathLike[str], *, reader: str | None = None, **options: 
         FileNotFoundError, IsADirectoryError, PermissionError, OSError: there is no readable file at `path`.
         LoadError (a ValueError): no reader for it, content of another kind than its suffix says, truncated or
             damaged content, or several arrays to choose from; the message says what was found and what to do.
+        LookupError: no reader of that name. TypeError: an option that the reader does not take.
     """
     path = Path(path)
     head = read_head(path)
@@ -198,10 +199,9 @@ def describe(head: bytes) -> str:
             return words
     if not any(head):
         return "nothing but zero bytes"
+    decoder = codecs.getincrementaldecoder("utf-8")()  # incremental: the last character may be cut
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(
-            head
-        )  # a character cut by the end of head is fine
+        text = decoder.decode(head)
     except UnicodeDecodeError:
         return UNKNOWN
     return "text" if all(character.isprintable() or character.isspace() for character in text) else UNKNOWN

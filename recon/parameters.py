@@ -103,7 +103,8 @@ class Parameter:
         return ", ".join(f"{sign} {limit:g}" for sign, limit, _ in _bounds(self.about))
 
     def __str__(self) -> str:
-        unit = f" {self.about.unit}" if self.about.unit else ""
+        has_unit = self.about.unit and isinstance(self.default, int | float | tuple)
+        unit = f" {self.about.unit}" if has_unit else ""
         default = " (required)" if self.required else f" = {_shown(self.default)}{unit}"
         return f"{self.name}: {self.type_name}{default}"
 

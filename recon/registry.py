@@ -19,6 +19,7 @@ from recon.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from recon.linear import LinearOperator
+    from recon.priors import Prior
     from recon.solution import Solution
 
 _LISTED = 40
@@ -202,7 +203,7 @@ class Registry:
             raise ArgumentNameError(f"{kind} {name}: {twice[0]!r} is given twice, in {spec!r} and by keyword")
         return self.find(kind, name).make({**given, **arguments})
 
-    def choose_solver(self, op: LinearOperator, prior: Any) -> str:
+    def choose_solver(self, op: LinearOperator, prior: Prior | None) -> str:
         """Return the solver that the plugins choose: its qualified name, perhaps with arguments.
 
         A plugin that raises or names a solver that does not exist is warned about, and the next is asked.
@@ -322,7 +323,7 @@ def find_by_factory(kind: str, factory: str) -> Found | None:
     return _in_use.find_by_factory(kind, factory)
 
 
-def choose_solver(op: LinearOperator, prior: Any) -> str:
+def choose_solver(op: LinearOperator, prior: Prior | None) -> str:
     """Let the installed plugins choose a solver; see `Registry.choose_solver`."""
     return _in_use.choose_solver(op, prior)
 

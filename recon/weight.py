@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recon.linear import complex_dtype, real_dtype
+from recon.linear import real_dtype
 from recon.problem import Problem
 from recon.solvers.algorithm import Algorithm, inner, norm, per_item, select
 
@@ -116,25 +117,30 @@ class _Bracket:
 
 
 def _probe(problem: Problem, seed: int) -> Tensor:
-    """White noise where data exist, the same for every item: an item's weight does not depend on its mates."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = problem.operator.range_shape
-    draw = torch.randn(shape, generator=generator)
-    if problem.y.is_complex():
-        draw = torch.complex(draw, torch.randn(shape, generator=generator))
-    probe = draw.to(
-        problem.y.device, complex_dtype(problem.y.dtype) if draw.is_complex() else problem.y.dtype
-    )
+    """Random signs where data exist (their trace estimate varies least: Hutchinson 1990).
+
+    The same for every item: an item's weight does not depend on its mates. Signs from a stream of their own, for a
+    probe that equals the noise of the data, drawn from the same seed, would measure the noise instead.
+    """
+    generator = torch.Generator().manual_seed(0x5164F + seed)
+    y, shape = problem.y, problem.operator.range_shape
+    probe = _signs(shape, generator).to(y.device, real_dtype(y.dtype))
+    if y.is_complex():
+        probe = torch.complex(probe, _signs(shape, generator).to(probe))
     mask = problem.operator.sample_mask
     if mask is not None:
         probe = probe * mask.to(probe.device)
-    return probe.expand_as(problem.y)
+    return probe.expand_as(y)
+
+
+def _signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, tuple(shape), generator=generator).mul(2).sub(1)
 
 
 def _first_guess(problem: Problem, sigma: Tensor) -> Tensor:
     """Noise level times the mean column norm of A: what the gradient of the data term holds of noise."""
     generator = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, problem.operator.domain_shape, generator=generator).mul(2).sub(1)
+    signs = _signs(problem.operator.domain_shape, generator)
     image = problem.operator(signs.to(problem.y.device, real_dtype(problem.y.dtype)).unsqueeze(0))
     column = norm(image) / signs.numel() ** 0.5
     return (sigma * column.to(sigma)).clamp_min(1e-30)

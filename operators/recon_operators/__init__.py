@@ -40,6 +40,27 @@ def recon_operators() -> list[OperatorEntry]:
     """The operators of this package."""
     return [
         OperatorEntry(
+            name="ct_parallel",
+            factory="recon_operators.ct:ParallelBeam",
+            summary="computed tomography, 2-D parallel beam: line integrals of an attenuation map",
+            domain="real",
+            nonnegative=True,
+            tags=("ct",),
+            examples=(
+                Example({"shape": (6, 7), "angles": 5}),
+                Example(
+                    {
+                        "shape": (7, 5),
+                        "pixel_size": 0.5,
+                        "angles": (0.1, 0.6, 1.3, 1.7, 2.2, 2.9),
+                        "detectors": 14,
+                        "detector_size": 0.4,
+                        "detector_offset": 0.3,
+                    }
+                ),
+            ),
+        ),
+        OperatorEntry(
             name="mri_cartesian",
             factory="recon_operators.mri:CartesianMRI",
             summary="Cartesian MRI: undersampled centred Fourier transform, one coil or several",

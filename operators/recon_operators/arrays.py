@@ -39,7 +39,9 @@ def as_tensor(values: ArrayLike, name: str) -> Tensor:
         raise ValueError(f"{name} holds no value: its shape is {tuple(tensor.shape)}")
     wrong = int((~torch.isfinite(tensor)).sum())
     if wrong:
-        raise ValueError(f"{name} holds {wrong} NaN or infinite values of {tensor.numel()}: replace them first")
+        raise ValueError(
+            f"{name} holds {wrong} NaN or infinite values of {tensor.numel()}: replace them first"
+        )
     return tensor
 
 
@@ -50,15 +52,18 @@ def as_mask(values: ArrayLike, name: str = "mask") -> Tensor:
         ValueError: a value other than 0 and 1, or no 1 at all.
     """
     mask = as_tensor(values, name)
+    if mask.is_complex():
+        if bool(mask.imag.any()):
+            raise ValueError(f"{name} must hold only 0 and 1, got complex values")
+        mask = mask.real
     wrong = torch.unique(mask[(mask != 0) & (mask != 1)])
     if len(wrong):
         shown = ", ".join(f"{value:g}" for value in wrong[:_SHOWN].tolist())
         more = f" and {len(wrong) - _SHOWN} other values" if len(wrong) > _SHOWN else ""
         raise ValueError(
-            f"{name} must hold only 0 (not measured) and 1 (measured), got {shown}{more}: threshold it first, "
-            f"for example {name} > 0.5"
+            f"{name} must hold only 0 (not measured) and 1 (measured), got {shown}{more}: threshold it "
+            f"first, for example {name} > 0.5"
         )
-    mask = mask.real if mask.is_complex() else mask
     if not bool(mask.any()):
         raise ValueError(f"{name} of shape {tuple(mask.shape)} has no 1: nothing is measured")
     return mask.to(torch.float32)

@@ -20,9 +20,12 @@ from torch import Tensor
 
 from recon_operators.joseph import ParallelGeometry
 
-# ASTRA's GPU back-projector interpolates the sinogram at the pixel; the transpose of its forward projector would
-# spread each ray. On white noise the two differ by up to 18 % (more views: less); on smooth sinograms by about 1 %.
+# ASTRA's GPU back-projector interpolates the sinogram at the pixel; the transpose of its forward projector
+# would spread each ray. On white noise the two differ by up to 18 % (more views: less); on smooth sinograms
+# by about 1 %.
 CUDA_ADJOINT_TOLERANCE = 0.2
+
+NOT_INSTALLED = "backend='astra' needs the ASTRA toolbox: pip install 'recon[astra]', or use backend='matrix'"
 
 _UNWRITTEN = 2.0**126  # exact in float32; no projection of sensible data comes near it
 _MOST_DIRECTION_CHANGES = 8
@@ -43,14 +46,12 @@ def _astra() -> Any:
     try:
         import astra
     except ImportError as error:
-        raise ImportError(
-            "backend='astra' needs the ASTRA toolbox: pip install 'recon[astra]', or use backend='matrix'"
-        ) from error
+        raise ImportError(NOT_INSTALLED) from error
     return astra
 
 
 class AstraProjector:
-    """ASTRA's CPU projector ``linear``: the matrix of `joseph_matrix`, applied ray by ray in single precision.
+    """ASTRA's CPU projector ``linear``: the matrix of `joseph_matrix`, ray by ray and in float32.
 
     Holds no matrix, so any size fits; several images are projected by several threads.
     """
@@ -126,8 +127,9 @@ class AstraCudaProjector:
                 torch.cuda.empty_cache()  # ASTRA takes its memory from the driver, not from torch's reserve
                 if not self._written(call, number, source, result):
                     raise RuntimeError(
-                        f"ASTRA's {call} wrote no result for {tuple(source.shape)} on {self.device} and said nothing: "
-                        "most likely the device's memory is full; use a smaller batch, or backend='matrix'"
+                        f"ASTRA's {call} wrote no result for {tuple(source.shape)} on {self.device} and said "
+                        "nothing: most likely the device's memory is full; use a smaller batch, or "
+                        "backend='matrix'"
                     )
         return result.to(items.dtype).mul_(self.geometry.pixel_size)
 
@@ -137,14 +139,16 @@ class AstraCudaProjector:
 
         def largest(source: Tensor, result: Tensor) -> float:
             result.fill_(_UNWRITTEN)
-            # ASTRA's stream waits for the default stream only, so work queued on torch's own is finished first
+            # ASTRA's stream waits for the default stream only, so work queued on torch's own is finished
+            # first
             torch.cuda.current_stream(self.device).synchronize()
             direct(number, source, out=result)
             return float(torch.linalg.vector_norm(result, float("inf")))
 
         found = largest(source, result)
         if found == 0 and bool(source.any()):
-            # a failed call can leave zeros; zeros are also right for rays that miss the image: ones tell which
+            # a failed call can leave zeros; zeros are also right for rays that miss the image: ones tell
+            # which
             found = largest(torch.ones_like(source), torch.empty_like(result)) or _UNWRITTEN
         return found != _UNWRITTEN
 
@@ -181,9 +185,7 @@ def _one_call_at_a_time(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _rays_middle_step(
-    geometry: ParallelGeometry, *, y_up: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rays_middle_step(geometry: ParallelGeometry, *, y_up: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ray direction, detector middle and step between elements of each view, in pixels, each (views, 2)."""
     theta = np.asarray(geometry.angles)
     sign = 1.0 if y_up else -1.0
@@ -199,8 +201,8 @@ def _rays_middle_step(
 def _smooth_order(geometry: ParallelGeometry) -> np.ndarray | None:
     """An order of the views in which rays turn slowly, or None if theirs is good.
 
-    ASTRA launches its kernels anew whenever the rays change between mostly horizontal and mostly vertical, which
-    for golden-angle views is at almost every one.
+    ASTRA launches its kernels anew whenever the rays change between mostly horizontal and mostly vertical,
+    which for golden-angle views is at almost every one.
     """
     theta = np.asarray(geometry.angles)
     horizontal = np.abs(np.cos(theta)) < np.abs(np.sin(theta))

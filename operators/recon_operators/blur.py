@@ -15,7 +15,7 @@ from recon_operators.arrays import ArrayLike, Derived, as_tensor
 from recon_operators.circulant import circulant_inverse
 
 WIENER = 1e-2
-"""Regularisation of the Wiener inverse, relative to the largest |h|^2: a noise-to-signal power ratio of 1 %."""
+"""Regularisation of the Wiener inverse, relative to the largest |h|^2: noise power over signal power."""
 
 
 class Blur(LinearOperator):
@@ -26,8 +26,8 @@ class Blur(LinearOperator):
 
     Args:
         shape: image shape, with at least as many axes as the kernel; more axes are blurred one by one.
-        kernel: array of any dimension up to that of `shape`, odd or even sides, at most as large as the image;
-            or ``("gaussian", sigma)``, sigma in pixels, cut off at 4 sigma, with sum 1.
+        kernel: array with at most as many axes as `shape`, odd or even sides, not larger than the image; or
+            ``("gaussian", sigma)`` for the last two axes, sigma in pixels, cut off at 4 sigma, with sum 1.
 
     Raises:
         ValueError: a kernel larger than the image, of more axes, all zero, complex, or with NaN.
@@ -42,7 +42,9 @@ class Blur(LinearOperator):
         kernel: Annotated[ArrayLike, Param("array, path of a file, or ('gaussian', sigma in pixels)")],
     ) -> None:
         super().__init__(shape, shape)
-        values = _gaussian_kernel(kernel, self.domain_shape) if _is_named(kernel) else as_tensor(kernel, "kernel")
+        values = (
+            _gaussian_kernel(kernel, self.domain_shape) if _is_named(kernel) else as_tensor(kernel, "kernel")
+        )
         _check_kernel(values, self.domain_shape)
         self.register_buffer("kernel", values)
         self.nonnegative = bool((values >= 0).all())
@@ -87,7 +89,7 @@ class Blur(LinearOperator):
         return circulant_inverse(self.fourier_symbol(), rho, terms)
 
     def _spectrum(self, dtype: torch.dtype) -> Tensor:
-        """h on the unshifted FFT grid: all of it for complex images, the half that `rfftn` gives for real ones."""
+        """h on the unshifted FFT grid: whole for complex images, the half of `rfftn` for real ones."""
         spectrum: Tensor = self._derived.get(
             ("spectrum", dtype),
             self.kernel,
@@ -142,13 +144,17 @@ def _gaussian_kernel(kernel: Any, shape: tuple[int, ...]) -> Tensor:
 
 def _check_kernel(kernel: Tensor, shape: tuple[int, ...]) -> None:
     if kernel.is_complex():
-        raise ValueError(f"kernel must be real, got {kernel.dtype}: blur with its real and imaginary parts apart")
+        raise ValueError(
+            f"kernel must be real, got {kernel.dtype}: blur with its real and imaginary parts apart"
+        )
     if not 1 <= kernel.ndim <= len(shape):
-        raise ValueError(f"kernel has {kernel.ndim} axes, the image {shape} has {len(shape)}: give 1 to {len(shape)}")
+        raise ValueError(
+            f"kernel has {kernel.ndim} axes, the image {shape} has {len(shape)}: give 1 to {len(shape)}"
+        )
     sides = shape[-kernel.ndim :]
     if any(small > large for small, large in zip(kernel.shape, sides, strict=True)):
         raise ValueError(
-            f"kernel of shape {tuple(kernel.shape)} is larger than the image {sides}: crop it or pad the image"
+            f"kernel of shape {tuple(kernel.shape)} is larger than the image {sides}: crop it"
         )
     if not bool(kernel.any()):
         raise ValueError("kernel is zero everywhere: it would blur every image to nothing")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import numbers
 import warnings
@@ -18,6 +17,7 @@ from recon.parameters import Param
 from recon_operators import astra_projector
 from recon_operators.filtered_backprojection import filtered_backprojection
 from recon_operators.joseph import ParallelGeometry
+from recon_operators.sinogram_noise import sinogram_noise
 from recon_operators.sparse_projector import SparseProjector, estimated_bytes, sparse_projector
 
 Backend = Literal["auto", "matrix", "astra"]
@@ -27,26 +27,27 @@ _Projector = SparseProjector | astra_projector.AstraProjector | astra_projector.
 class ParallelBeam(LinearOperator):
     """Line integrals of an image along parallel rays: the sinogram of a 2-D parallel-beam scan.
 
-    Images ``(*batch, rows, columns)`` in 1/mm become sinograms ``(*batch, views, detectors)`` without unit, and the
-    adjoint of a sinogram is in mm times its unit. Order and orientation are ASTRA's: with x to the right, y up (row 0
-    is the top) and the origin in the middle of the image, the element at position s of the view at angle theta
-    integrates along the line x cos(theta) + y sin(theta) = s. Rays are integrated by Joseph's method.
+    Images ``(*batch, rows, columns)`` in 1/mm become sinograms ``(*batch, views, detectors)`` without unit,
+    and the adjoint of a sinogram is in mm times its unit. Order and orientation are ASTRA's: with x to the
+    right, y up (row 0 is the top) and the origin in the middle of the image, the element at position s of the
+    view at angle theta integrates along the line x cos(theta) + y sin(theta) = s. Rays are integrated by
+    Joseph's method.
 
     Backends:
-        matrix: the projection matrix and its transpose, built at the first use, shared between operators of equal
-            geometry and not saved with the operator. Exact adjoint, float32 and float64, CPU and GPU.
-        astra: the ASTRA toolbox, which holds no matrix. On the CPU the same matrix, in float32; on the GPU one call
-            for a batch, whose adjoint is approximate (`adjoint_kind`).
-        auto: on the CPU the matrix while it fits `memory_limit`, else ASTRA; on a GPU ASTRA where it is installed
-            with CUDA, else the matrix.
+        matrix: the projection matrix and its transpose, built at the first use, shared between operators of
+            equal geometry and not saved with the operator. Exact adjoint, float32 and float64, CPU and GPU.
+        astra: the ASTRA toolbox, which holds no matrix. On the CPU the same matrix, in float32; on the GPU
+            one call for a batch, whose adjoint is approximate (`adjoint_kind`).
+        auto: on the CPU the matrix while it fits `memory_limit`, else ASTRA; on a GPU ASTRA where it is
+            installed with CUDA, else the matrix.
 
     Raises:
         ValueError: a shape, size, angle or backend that makes no scan; the message names it and what to give.
         ImportError: ASTRA is needed and not installed.
 
     Warns:
-        UserWarning: angles beyond 2 pi, which look like degrees; a detector that does not cover the image; a matrix
-            over the memory limit.
+        UserWarning: angles beyond 2 pi, which look like degrees; a detector that does not cover the image; a
+            matrix over the memory limit.
     """
 
     domain = "real"
@@ -79,12 +80,18 @@ class ParallelBeam(LinearOperator):
         super().__init__(geometry.shape, (geometry.views, geometry.detectors))
         if backend not in ("auto", "matrix", "astra"):
             raise ValueError(f"backend must be 'auto', 'matrix' or 'astra', got {backend!r}")
+        if backend == "astra" and not astra_projector.is_installed():
+            raise ImportError(astra_projector.NOT_INSTALLED)
+        if memory_limit != int(memory_limit) or memory_limit < 0:
+            raise ValueError(f"memory_limit must be a number of bytes >= 0, got {memory_limit!r}")
         self.geometry = geometry
         self.backend: Backend = backend
         self.memory_limit = int(memory_limit)
         # the buffer carries the device; computations use the geometry's float64 angles
         self.register_buffer("angles", torch.tensor(geometry.angles, dtype=torch.float32), persistent=False)
         self._projectors: dict[tuple[str, torch.dtype, torch.device], _Projector] = {}
+        self._symbol: Tensor | None = None
+        self._matrix_bytes = estimated_bytes(geometry)
         self._warned = False
         _warn_if_truncated(geometry)
 
@@ -95,13 +102,13 @@ class ParallelBeam(LinearOperator):
             return self.backend
         if self.device.type == "cuda":
             return "astra" if astra_projector.has_cuda() else "matrix"
-        if self.device.type != "cpu" or estimated_bytes(self.geometry) <= self.memory_limit:
+        if self.device.type != "cpu" or self._matrix_bytes <= self.memory_limit:
             return "matrix"
         return "astra"
 
     @property
     def adjoint_kind(self) -> Literal["exact", "approximate"]:  # type: ignore[override]
-        """``"approximate"`` for ASTRA on a GPU, whose back-projector is not the transpose of its projector."""
+        """``"approximate"`` for ASTRA on a GPU: its back-projector is not its projector's transpose."""
         return "approximate" if self.device.type == "cuda" and self.chosen_backend == "astra" else "exact"
 
     @property
@@ -115,8 +122,8 @@ class ParallelBeam(LinearOperator):
         """The inverse of (c/|w| + sum_i rho_i S_i(w)) in the Fourier domain of the image.
 
         S_i are the `approximate_symbol` of the terms; a term that has none counts with the mean eigenvalue of
-        K_i^H K_i, found by one random probe. See `approximate_symbol` for c/|w|; Ramani and Fessler, IEEE Trans.
-        Med. Imaging 31, 2012.
+        K_i^H K_i, found by one random probe. See `approximate_symbol` for c/|w|; Ramani and Fessler, IEEE
+        Trans. Med. Imaging 31, 2012.
         """
         height, width = self.domain_shape
         half = width // 2 + 1
@@ -135,30 +142,28 @@ class ParallelBeam(LinearOperator):
     def approximate_symbol(self) -> Tensor:
         """Eigenvalues c/|w| of the convolution that A^T A nearly is, ``(height, width)``, in mm^2.
 
-        Many views measured finely make A^T A the convolution with views/pi * pixel_size^2/detector_size / |x| per
-        unit area, and 1/|x| has the Fourier transform 1/|f|: with f = w/(2 pi pixel_size) and w in radian per pixel,
+        Many views measured finely make A^T A the convolution with views/pi * pixel_size^2/detector_size / |x|
+        per unit area, and 1/|x| has the Fourier transform 1/|f|: with f = w/(2 pi pixel_size) and w in radian
+        per pixel,
 
             c = 2 views pixel_size^3 / detector_size.
 
-        At w = 0 stands the mean of c/|w| over the one frequency cell.
+        At w = 0, where the finite image has no infinite eigenvalue, stands half the lowest frequency.
         """
+        if self._symbol is not None:
+            return self._symbol
         geometry = self.geometry
         height, width = geometry.shape
         vertical = torch.fft.fftfreq(height, device=self.device)[:, None] * 2 * math.pi
         horizontal = torch.fft.fftfreq(width, device=self.device) * 2 * math.pi
         radius = torch.sqrt(vertical.square() + horizontal.square())
-        # the mean of 1/r over a square of side a is 4 asinh(1) / a
-        radius[0, 0] = 2 * math.pi / math.sqrt(height * width) / (4 * math.asinh(1.0))
-        return 2 * geometry.views * geometry.pixel_size**3 / geometry.detector_size / radius
+        radius[0, 0] = math.pi / math.sqrt(height * width)
+        self._symbol = 2 * geometry.views * geometry.pixel_size**3 / geometry.detector_size / radius
+        return self._symbol
 
     def noise_level(self, y: Tensor) -> Tensor:
-        """Root mean square over the sinogram of the noise standard deviation, for each item of ``y``.
-
-        Where the noise depends on the signal (few photons behind thick parts) its level is estimated tile by tile,
-        robustly against the object's edges, and the squares are averaged: a solver that compares a residual's norm
-        with the noise needs the mean square, which a median over the sinogram would miss.
-        """
-        return _tiled_noise_level(y)
+        """Root mean square over each sinogram of its noise's standard deviation; see `sinogram_noise`."""
+        return sinogram_noise(y)
 
     def extra_repr(self) -> str:
         """Geometry for `repr`."""
@@ -207,25 +212,37 @@ class ParallelBeam(LinearOperator):
                     "use backend='matrix'"
                 )
             return astra_projector.AstraCudaProjector(self.geometry, device)
-        if self.backend == "auto" and not self._warned:
-            self._warned = True
-            needed = estimated_bytes(self.geometry) / 1024**3
-            warnings.warn(
-                f"the projection matrix of {self.extra_repr()} would take {needed:.1f} GiB, more than memory_limit="
-                f"{self.memory_limit / 1024**3:.1f} GiB: ASTRA's CPU projector is used, some ten times slower and in "
-                f"float32; for the matrix pass memory_limit={estimated_bytes(self.geometry)} or more",
-                stacklevel=2,
-            )
+        if self.backend == "auto":
+            self._explain_memory_limit()
         return astra_projector.AstraProjector(self.geometry)
 
+    def _explain_memory_limit(self) -> None:
+        needed, limit = self._matrix_bytes / 1024**3, self.memory_limit / 1024**3
+        problem = (
+            f"the projection matrix of {self.extra_repr()} would take {needed:.1f} GiB, over the "
+            f"memory_limit of {limit:.1f} GiB"
+        )
+        remedy = f"pass memory_limit={self._matrix_bytes} or more to build the matrix"
+        if not astra_projector.is_installed():
+            raise ImportError(
+                f"{problem}, and ASTRA is not installed: {remedy}, or pip install 'recon[astra]'"
+            )
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{problem}: ASTRA's CPU projector is used, some ten times slower and in float32; {remedy}",
+                stacklevel=2,
+            )
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ParallelBeam:
-        self._projectors.clear()  # matrices left on another device or in another precision
+        self._projectors.clear()  # what lies on the device left behind
+        self._symbol = None
         super()._apply(fn, recurse)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         """Without matrices and projectors: they are made again from the geometry."""
-        return {**self.__dict__, "_projectors": {}}
+        return {**self.__dict__, "_projectors": {}, "_symbol": None}
 
 
 def _geometry(
@@ -236,7 +253,7 @@ def _geometry(
     detector_size: float | None,
     detector_offset: float,
 ) -> ParallelGeometry:
-    sides = tuple(np.asarray(shape).reshape(-1).tolist())
+    sides: list[Any] = np.asarray(shape).reshape(-1).tolist()
     if len(sides) != 2 or any(side != int(side) or side < 1 for side in sides):
         raise ValueError(f"shape must be two positive integers (rows, columns), got {shape!r}")
     height, width = (int(side) for side in sides)
@@ -266,12 +283,12 @@ def _radians(angles: int | Sequence[float]) -> tuple[float, ...]:
     """The angles of the views, from their number or themselves."""
     given = angles.detach().cpu().numpy() if isinstance(angles, Tensor) else np.asarray(angles)
     if given.ndim == 0:
-        number = given.item()
+        number: Any = given.item()
         if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1:
             raise ValueError(
                 f"angles must be a positive number of views or a list of angles in radians, got {angles!r}"
             )
-        return tuple(math.pi * view / number for view in range(int(number)))
+        return tuple(math.pi * view / int(number) for view in range(int(number)))
     theta = given.astype(np.float64).reshape(-1)
     if theta.size == 0:
         raise ValueError("angles is empty: give the number of views, or at least one angle in radians")
@@ -280,7 +297,8 @@ def _radians(angles: int | Sequence[float]) -> tuple[float, ...]:
     largest = float(np.abs(theta).max())
     if largest > 2 * math.pi + 1e-6:
         warnings.warn(
-            f"angles up to {largest:g} are beyond 2 pi and look like degrees: pass radians, numpy.deg2rad(angles)",
+            f"angles up to {largest:g} are beyond 2 pi and look like degrees: pass radians, "
+            "numpy.deg2rad(angles)",
             stacklevel=4,
         )
     return tuple(theta.tolist())
@@ -295,8 +313,8 @@ def _warn_if_truncated(geometry: ParallelGeometry) -> None:
         needed = math.ceil(2 * (shadow.max() + abs(geometry.detector_offset)) / geometry.detector_size - 1e-6)
         warnings.warn(
             f"the detector ({geometry.detectors} elements of {geometry.detector_size:g} mm, offset "
-            f"{geometry.detector_offset:g} mm) does not cover the image at every angle: pixels outside are not "
-            f"measured in every view; {needed} elements cover it (detectors=None takes enough)",
+            f"{geometry.detector_offset:g} mm) does not cover the image at every angle: pixels outside are "
+            f"not measured in every view; {needed} elements cover it (detectors=None takes enough)",
             stacklevel=3,
         )
 
@@ -308,5 +326,5 @@ def _full_precision(items: Tensor) -> Tensor:
 def _mean_eigenvalue(term: LinearOperator, device: torch.device) -> float:
     """Mean eigenvalue of K^H K, estimated by Hutchinson's method with one vector of signs."""
     generator = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, term.domain_shape, generator=generator).mul(2).sub(1).to(device, torch.float32)
-    return float(term(signs).abs().square().sum()) / signs.numel()
+    signs = 2.0 * torch.randint(0, 2, term.domain_shape, generator=generator) - 1.0
+    return float(term(signs.to(device)).abs().square().sum()) / signs.numel()

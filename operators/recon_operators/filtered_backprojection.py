@@ -35,25 +35,22 @@ def filtered_backprojection(
 
         f(x) = integral over theta in [0, pi) of (p_theta * h)(x . u_theta)
 
-    with the ramp h sampled in space (Kak and Slaney 1988, section 3.3), which keeps the mean right where a ramp
-    sampled in frequency would not. The filtered views are interpolated linearly at the pixels' middles; the
-    projector's adjoint in this place leaves ripples of 3 % on a flat disc, because its footprints of one pixel do not
-    add up to one between the detector elements.
+    with the ramp h sampled in space (Kak and Slaney 1988, section 3.3), which keeps the mean right where a
+    ramp sampled in frequency would not. The filtered views are interpolated linearly at the pixels' middles;
+    the projector's adjoint in this place leaves ripples of 3 % on a flat disc, because its footprints of one
+    pixel do not add up to one between the detector elements.
 
     Args:
         sinograms: line integrals ``(B, views, detectors)``, float32 or float64.
         geometry: the scan.
         filter: one of `WINDOWS`.
-        cutoff: where the window ends, as a fraction of the Nyquist frequency of the detector or of the pixels,
-            whichever is lower.
+        cutoff: where the window ends, as a fraction of the detector's Nyquist frequency; a detector finer than
+            the pixels gains from less than 1.
 
     Returns:
         Images ``(B, height, width)``, per mm. Differentiable with respect to the sinograms.
     """
-    if not 0 < cutoff <= 1:
-        raise ValueError(f"cutoff must be a fraction of the Nyquist frequency in (0, 1], got {cutoff!r}")
-    finest = min(1.0, geometry.detector_size / geometry.pixel_size)
-    filtered = filter_views(sinograms, geometry.detector_size, filter, cutoff * finest)
+    filtered = filter_views(sinograms, geometry.detector_size, filter, cutoff)
     weights = torch.as_tensor(view_weights(geometry.angles), dtype=filtered.dtype, device=filtered.device)
     return _interpolated_sum(filtered * weights[:, None], geometry)
 
@@ -99,8 +96,8 @@ def ramp_response(length: int, spacing: float, filter: str = "ram-lak", cutoff: 
 def view_weights(angles: tuple[float, ...]) -> np.ndarray[Any, Any]:
     """The part of the half circle [radian] that each view stands for: half the way to its two neighbours.
 
-    Views half a turn apart are the same view. Where one gap is more than four times wider than every other (a scan
-    over less than half a circle), the views at its rim stand for no more than their inner half, twice.
+    Views half a turn apart are the same view. Where one gap is more than four times wider than every other (a
+    scan over less than half a circle), the views at its rim stand for no more than their inner half, twice.
     """
     theta = np.mod(np.asarray(angles, dtype=np.float64), np.pi)
     if theta.size == 1:
@@ -124,8 +121,8 @@ def _interpolated_sum(views: Tensor, geometry: ParallelGeometry) -> Tensor:
     theta = torch.as_tensor(geometry.angles, dtype=torch.float64)
     x = (torch.arange(width, dtype=torch.float64) - (width - 1) / 2) * geometry.pixel_size
     y = ((height - 1) / 2 - torch.arange(height, dtype=torch.float64)) * geometry.pixel_size
-    # grid_sample counts from -1 to 1 between the middles of the first and the last sample; two zero samples at each
-    # end let the detector's rim fade out over one element
+    # grid_sample counts from -1 to 1 between the middles of the first and the last sample; two zero samples
+    # at each end let the detector's rim fade out over one element
     padded = torch.nn.functional.pad(views, (2, 2)).transpose(0, 1).unsqueeze(2)
     half = (geometry.detectors + 3) / 2 * geometry.detector_size
     across = ((torch.cos(theta)[:, None] * x - geometry.detector_offset) / half).to(views)

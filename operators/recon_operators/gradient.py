@@ -102,7 +102,7 @@ class Gradient(LinearOperator):
         return result
 
     def _norm(self) -> float:
-        """Closed form: the largest eigenvalue along a is (2 sin(pi k / n) / h)^2, k = n // 2 or (n - 1) / 2."""
+        """Closed form: the largest eigenvalue along an axis is (2 sin(pi k / n) / h)^2."""
         total = 0.0
         for side, step in zip(self.domain_shape, self.spacing, strict=True):
             highest = side // 2 if self.boundary == "periodic" else (side - 1) / 2

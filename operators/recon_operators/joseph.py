@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,8 @@ _MOST_ENTRIES = 2**31 - 1  # what int32 row pointers can count
 class ParallelGeometry:
     """A parallel-beam scan of one slice; two equal geometries have the same matrix.
 
-    The detector line of a view at angle theta runs along (cos theta, sin theta), x to the right and y up, through the
-    middle of the image; the rays run across it. This is ASTRA's ``parallel`` geometry.
+    The detector line of a view at angle theta runs along (cos theta, sin theta), x to the right and y up,
+    through the middle of the image; the rays run across it. This is ASTRA's ``parallel`` geometry.
 
     Attributes:
         shape: image (rows, columns); row 0 is the top.
@@ -70,13 +71,15 @@ def joseph_matrix(
 ) -> tuple[SparseRows, SparseRows]:
     """The projection matrix (views * detectors, height * width) in mm, and its transpose.
 
-    Joseph's method (IEEE Trans. Med. Imaging 1, 1982) steps along the axis nearest to the ray and interpolates
-    linearly on the other. A pixel whose centre projects to s, at distance d = s - s_t from ray t, then has the weight
+    Joseph's method (IEEE Trans. Med. Imaging 1, 1982) steps along the axis nearest to the ray and
+    interpolates linearly on the other. A pixel whose centre projects to s, at distance d = s - s_t from ray
+    t, then has the weight
 
         pixel_size / m * max(0, 1 - |d| / (m * pixel_size)),    m = max(|cos theta|, |sin theta|),
 
-    which is the matrix of ASTRA's CPU projector ``linear``. Because the weight needs only the pixel and the ray, the
-    rows of the matrix and of its transpose are written independently, each by several threads, and agree to the bit.
+    which is the matrix of ASTRA's CPU projector ``linear``. Because the weight needs only the pixel and the
+    ray, the rows of the matrix and of its transpose are written independently, each by several threads, and
+    agree to the bit.
 
     Args:
         geometry: the scan.
@@ -86,6 +89,7 @@ def joseph_matrix(
     Raises:
         ValueError: the matrix has more entries than int32 row pointers can count.
     """
+    _check_entries(geometry.entries)
     from recon_operators import joseph_kernels as kernels
 
     height, width = geometry.shape
@@ -122,17 +126,11 @@ def joseph_matrix(
     return matrix, transpose
 
 
-def _allocated(
-    counts: _Array, columns: int, dtype: type[np.floating[Any]]
-) -> tuple[SparseRows, _Array]:
+def _allocated(counts: _Array, columns: int, dtype: type[np.floating[Any]]) -> tuple[SparseRows, _Array]:
     """Unwritten rows with the given number of entries each, and a writable table of where each row starts."""
     ends = np.cumsum(counts.reshape(-1), dtype=np.int64)
     entries = int(ends[-1])
-    if entries > _MOST_ENTRIES:
-        raise ValueError(
-            f"the projection matrix has {entries} entries, more than int32 indices can count ({_MOST_ENTRIES}): "
-            'use backend="astra", or fewer pixels or views'
-        )
+    _check_entries(entries)
     starts = np.zeros(ends.size + 1, dtype=np.int32)
     starts[1:] = ends
     rows = SparseRows(
@@ -141,11 +139,19 @@ def _allocated(
     return rows, starts[:-1].reshape(counts.shape).copy()
 
 
+def _check_entries(entries: int) -> None:
+    if entries > _MOST_ENTRIES:
+        raise ValueError(
+            f"the projection matrix has {entries} entries, more than int32 indices can count "
+            f"({_MOST_ENTRIES}): use backend='astra', or fewer pixels or views"
+        )
+
+
 def _share(work: Callable[[int, int], None], size: int, threads: int) -> None:
     """Run ``work(first, last)`` over the range of ``size`` in pieces, several at a time.
 
-    The compiled loops release the interpreter lock, so plain threads suffice; numba's own pools cannot be entered
-    from two threads at once, nor after a fork.
+    The compiled loops release the interpreter lock, so plain threads suffice; numba's own pools cannot be
+    entered from two threads at once, nor after a fork.
     """
     pieces = _pieces(size, 4 * threads if threads > 1 else 1)
     if len(pieces) == 1:
@@ -158,4 +164,4 @@ def _share(work: Callable[[int, int], None], size: int, threads: int) -> None:
 
 def _pieces(size: int, count: int) -> Sequence[tuple[int, int]]:
     edges = np.linspace(0, size, min(count, size) + 1).astype(int).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))

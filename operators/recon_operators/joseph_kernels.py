@@ -1,8 +1,9 @@
-"""Compiled loops that count and write the rows of Joseph's projection matrix; importing this file imports numba.
+"""Compiled loops that count and write the rows of Joseph's projection matrix.
 
-Lengths are in detector elements. A pixel centre projects to u = across[view, column] + along[view, row] on the
-detector line, element t lies at t, and the pixel has the weight peak[view] * max(0, 1 - |u - t| / reach[view]) in its
-ray. Fractions at or below `CUTOFF` are rounding, not geometry, and are left out.
+Importing this file imports numba. Lengths are in detector elements. A pixel centre projects to
+u = across[view, column] + along[view, row] on the detector line, element t lies at t, and the pixel has the
+weight peak[view] * max(0, 1 - |u - t| / reach[view]) in its ray. Fractions at or below `CUTOFF` are rounding,
+not geometry, and are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def _compiled(function: Any) -> Any:
 
 @_compiled
 def count_rays(across: _Array, along: _Array, reach: _Array, first: int, last: int, counts: _Array) -> None:
-    """Count the pixels that each ray of the views first..last-1 meets, into ``counts`` (views, detectors)."""
+    """Count the pixels that each ray of some views meets, into ``counts`` (views, detectors)."""
     detectors = counts.shape[1]
     for view in range(first, last):
         distance, inverse = reach[view], 1.0 / reach[view]
@@ -73,7 +74,7 @@ def fill_rays(
 def count_pixels(
     across: _Array, along: _Array, reach: _Array, detectors: int, first: int, last: int, counts: _Array
 ) -> None:
-    """Count the rays that meet each pixel of the image rows first..last-1, into ``counts`` (height, width)."""
+    """Count the rays that meet each pixel of some image rows, into ``counts`` (height, width)."""
     for row in range(first, last):
         for view in range(across.shape[0]):
             distance, inverse = reach[view], 1.0 / reach[view]
@@ -97,7 +98,7 @@ def fill_pixels(
     columns: _Array,
     values: _Array,
 ) -> None:
-    """Write the rows of the transpose that belong to some image rows; ``starts`` (height, width) is used up."""
+    """Write the rows of the transpose for some image rows; ``starts`` (height, width) is used up."""
     for row in range(first, last):
         for view in range(across.shape[0]):
             distance, inverse = reach[view], 1.0 / reach[view]

@@ -49,7 +49,7 @@ class Mask(LinearOperator):
         return float(self.mask.max())
 
     def _pinv(self, y: Tensor) -> Tensor:  # type: ignore[override]
-        """Measured pixels as they are; holes filled smoothly from around them, slice by slice (`fill_holes`)."""
+        """Measured pixels as they are; holes filled from around them, slice by slice (`fill_holes`)."""
         return fill_holes(y, self.mask)
 
     def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:
@@ -64,8 +64,15 @@ class Mask(LinearOperator):
     def preconditioner(
         self, rho: Sequence[Step], terms: Sequence[LinearOperator]
     ) -> Callable[[Tensor], Tensor] | None:
-        """The inverse with the mask replaced by the share of measured pixels, and every term by its periodic version."""
-        return circulant_inverse(self.approximate_symbol(), rho, terms)
+        """The inverse of a circulant, with every term's periodic version, scaled by the diagonal.
+
+        Without the scaling the holes make it no better than none.
+        """
+        return circulant_inverse(torch.ones_like(self.mask), rho, terms, energy=self.mask)
+
+    def fourier_symbol(self) -> Tensor | None:
+        """Ones where every pixel is measured, else None."""
+        return torch.ones_like(self.mask) if bool(self.mask.all()) else None
 
     def approximate_symbol(self) -> Tensor:
         """The share of measured pixels, at every frequency: the nearest circulant in the Frobenius norm."""
@@ -106,14 +113,16 @@ def fill_holes(image: Tensor, mask: Tensor) -> Tensor:
     weights = weight.expand(image.shape).reshape(plane)
     filled = _pull_push(((image - mean) * weight).reshape(plane), weights)
     for _ in range(_SWEEPS):
-        padded = functional.pad(torch.where(weights > 0, (image - mean).reshape(plane), filled), (1, 1, 1, 1), mode="replicate")
+        padded = functional.pad(
+            torch.where(weights > 0, (image - mean).reshape(plane), filled), (1, 1, 1, 1), mode="replicate"
+        )
         filled = functional.conv2d(padded, _RING.to(padded))
     return torch.where(mask > 0, image, filled.reshape(image.shape) + mean)
 
 
 _SWEEPS = 2
 _RING = torch.tensor([[1.0, 2.0, 1.0], [2.0, 0.0, 2.0], [1.0, 2.0, 1.0]]).reshape(1, 1, 3, 3) / 12
-"""Twice every hole becomes the mean of its neighbours, which takes off the blocks of the pyramid (0.3 to 1 dB)."""
+"""Twice every hole becomes the mean of its neighbours: that removes the pyramid's blocks (0.3 to 1 dB)."""
 
 
 def _pull_push(weighted: Tensor, weight: Tensor) -> Tensor:
@@ -128,7 +137,7 @@ def _pull_push(weighted: Tensor, weight: Tensor) -> Tensor:
 
 
 def _halved(weighted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Averages over blocks of 2x2, weights saturating at 1: one measured pixel of four is enough for the block."""
+    """Averages over blocks of 2x2, weights saturating at 1: one measured pixel of four fills the block."""
     average, mean_weight = (functional.avg_pool2d(part, 2, ceil_mode=True) for part in (weighted, weight))
     saturated = (4 * mean_weight).clamp_max(1)
     value = average / mean_weight.clamp_min(torch.finfo(weight.dtype).tiny)

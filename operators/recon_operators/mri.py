@@ -1,4 +1,4 @@
-"""Cartesian MRI: the centred Fourier transform of an image seen by one or several coils, sampled on a grid."""
+"""Cartesian MRI: samples of the centred Fourier transform of an image, seen by one coil or several."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _OUTER_SHARE, _OUTER_LEAST = 0.05, 64
 
 
 class CartesianMRI(LinearOperator):
-    """k_c = mask * F(S_c x): images ``(*batch, H, W)`` to k-space ``(*batch, H, W)`` or ``(*batch, C, H, W)``.
+    """k_c = mask * F(S_c x), with the Fourier transform F and the sensitivity S_c of coil c.
 
-    F is the orthonormal FFT with both centres in the middle, ``fftshift(fft2(ifftshift(x)))``, for odd and even
-    sides. Images are complex; real ones are promoted.
+    Images ``(*batch, H, W)`` become k-space ``(*batch, C, H, W)``, or ``(*batch, H, W)`` without coil maps.
+    F is the orthonormal FFT with both centres in the middle, ``fftshift(fft2(ifftshift(x)))``, for odd and
+    even sides. Images are complex; real ones are promoted.
 
     A mask that does not vary along one axis costs a transform of the other axis only: along a fully sampled
-    axis F^H F is the identity. The normal operator needs no shift at all: shifting the image by the centre
-    commutes with F^H M F for one coil, and for several the shift is a phase that is folded into the coil maps.
+    axis F^H F is the identity. The normal operator needs no shift at all: shifting the image by its centre
+    commutes with F^H M F, and where there are coil maps the shift is a phase that they carry.
 
     Args:
-        mask: 0 or 1 on the centred k-space ``(H, W)``. Columns ``(W,)`` or ``(1, W)``, and rows ``(H, 1)``, are
-            repeated along the other axis, whose length then comes from the coil maps or from `shape`.
+        mask: 0 or 1 on the centred k-space ``(H, W)``. Columns ``(W,)`` or ``(1, W)``, and rows ``(H, 1)``,
+            are repeated along the other axis, whose length then comes from the coil maps or from `shape`.
         coil_maps: complex sensitivities ``(C, H, W)``, or None for one coil that sees everything equally.
         shape: image shape ``(H, W)``; needed only for a mask of columns or rows without coil maps.
 
@@ -44,7 +45,9 @@ class CartesianMRI(LinearOperator):
 
     def __init__(
         self,
-        mask: Annotated[ArrayLike, Param("0/1 on the centred k-space (H, W), or columns (W,); array or path")],
+        mask: Annotated[
+            ArrayLike, Param("0/1 on the centred k-space (H, W), or columns (W,); array or path")
+        ],
         coil_maps: Annotated[
             ArrayLike | None, Param("complex coil sensitivities (C, H, W); array or path")
         ] = None,
@@ -58,14 +61,15 @@ class CartesianMRI(LinearOperator):
         super().__init__((height, width), (height, width) if maps is None else tuple(maps.shape))
         self.register_buffer("mask", grid if maps is None else grid.to(maps.device))
         # as pairs of real numbers: Module.to(torch.float64) would drop the imaginary part of a complex buffer
-        self.register_buffer("coil_map_parts", None if maps is None else torch.view_as_real(maps).contiguous())
+        self.register_buffer(
+            "coil_map_parts", None if maps is None else torch.view_as_real(maps).contiguous()
+        )
         self._derived = Derived()
 
     @property
     def coil_maps(self) -> Tensor | None:
         """The coil sensitivities ``(C, H, W)``, None for one homogeneous coil."""
-        parts = self._buffers["coil_map_parts"]
-        return None if parts is None else torch.view_as_complex(parts)
+        return torch.view_as_complex(self._map_parts) if self._coils else None
 
     def _forward(self, x: Tensor) -> Tensor:
         seen = self._phased_maps(x.dtype) * x.unsqueeze(-3) if self._coils else x * self._image_phase(x.dtype)
@@ -99,7 +103,7 @@ class CartesianMRI(LinearOperator):
         return total
 
     def _norm(self) -> float:
-        """1 for one coil; for several the bound max sqrt(sum_c |S_c|^2), reached when everything is sampled."""
+        """1 for one coil; for several the bound max sqrt(sum_c |S_c|^2), reached if all is sampled."""
         if not self._coils:
             return float(self.mask.max())
         return math.sqrt(float(self._energy(torch.complex128).max()))
@@ -118,28 +122,28 @@ class CartesianMRI(LinearOperator):
         return None if self._coils else self._symbol(self.mask.dtype)
 
     def approximate_symbol(self) -> Tensor:
-        """The mask for one coil; for several the circulant that is nearest to A^H A.
+        """The mask for one coil; for several that of the nearest circulant, for coil maps of energy 1.
 
-        Nearest in the Frobenius norm is the diagonal of F A^H A F^H (T. Chan, SIAM J. Sci. Stat. Comput. 9, 1988),
-        which is the mask correlated with the power spectrum of the coil maps. It keeps definiteness.
+        Nearest in the Frobenius norm is the diagonal of F A^H A F^H (T. Chan, SIAM J. Sci. Stat. Comput. 9,
+        1988): the mask correlated with the power spectrum of the coil maps. The maps are divided by the root
+        of their energy e = sum_c |S_c|^2, so that A^H A is near e^(1/2) times this circulant times e^(1/2).
         """
         if not self._coils:
             return self._symbol(self.mask.dtype)
-        symbol: Tensor = self._derived.get(
-            "nearest circulant", self._buffers["coil_map_parts"], self._nearest_circulant
-        )
+        symbol: Tensor = self._derived.get("nearest circulant", self._map_parts, self._nearest_circulant)
         return symbol
 
     def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:
-        """One coil: division in the Fourier domain where the FFT diagonalises every term. Several coils: None."""
+        """Division in the Fourier domain, for one coil and if the FFT diagonalises every term; else None."""
         symbol = self.fourier_symbol()
         return None if symbol is None else solve_in_fourier(symbol, b, rho, terms)
 
     def preconditioner(
         self, rho: Sequence[Step], terms: Sequence[LinearOperator]
     ) -> Callable[[Tensor], Tensor] | None:
-        """The inverse of the nearest circulant, with the periodic version of every term."""
-        return circulant_inverse(self.approximate_symbol(), rho, terms)
+        """The inverse of the nearest circulant, with periodic terms, scaled by the coil energy."""
+        energy = self._energy(complex_dtype(self.approximate_symbol().dtype)) if self._coils else None
+        return circulant_inverse(self.approximate_symbol(), rho, terms, energy)
 
     @property
     def sample_mask(self) -> Tensor:
@@ -149,9 +153,9 @@ class CartesianMRI(LinearOperator):
     def noise_level(self, y: Tensor) -> Tensor:
         """Standard deviation of the real and of the imaginary part, from the outermost measured samples.
 
-        The image's own k-space is weakest there. The median of |k|^2 of complex Gaussian noise is 2 ln 2 times
-        the variance; it ignores the few outer samples that edges in the image make large. Variances of the coils
-        are averaged.
+        The image's own k-space is weakest there. The median of |k|^2 of complex Gaussian noise is 2 ln 2
+        times the variance; it ignores the few outer samples that edges in the image make large. The coils'
+        variances are averaged.
         """
         outer = self._derived.get("outer samples", self.mask, self._outermost)
         power = y.flatten(-2)[..., outer].abs().square().median(dim=-1).values / (2 * math.log(2))
@@ -200,7 +204,7 @@ class CartesianMRI(LinearOperator):
         return factor
 
     def _phase(self, dtype: torch.dtype, start: tuple[int, int], name: str) -> Tensor:
-        """exp(2 pi i sum_a (n_a + start_a) c_a / N_a) with c = N // 2; real (signs only) where both sides are even."""
+        """exp(2 pi i sum_a (n_a + start_a) c_a / N_a), c = N // 2; for even sides signs, as real numbers."""
 
         def make() -> Tensor:
             vectors = []
@@ -217,42 +221,46 @@ class CartesianMRI(LinearOperator):
     def _phased_maps(self, dtype: torch.dtype) -> Tensor:
         maps: Tensor = self._derived.get(
             ("maps", dtype),
-            self._buffers["coil_map_parts"],
-            lambda: self._maps().to(dtype) * self._image_phase(dtype),
+            self._map_parts,
+            lambda: self._maps(dtype) * self._image_phase(dtype),
         )
         return maps
 
     def _conjugate_maps(self, dtype: torch.dtype) -> Tensor:
         maps: Tensor = self._derived.get(
             ("conjugate maps", dtype),
-            self._buffers["coil_map_parts"],
+            self._map_parts,
             lambda: self._phased_maps(dtype).conj().resolve_conj(),
         )
         return maps
 
-    def _maps(self) -> Tensor:
-        maps = self.coil_maps
-        assert maps is not None
-        return maps
+    @property
+    def _map_parts(self) -> Tensor:
+        return self.get_buffer("coil_map_parts")
+
+    def _maps(self, dtype: torch.dtype) -> Tensor:
+        return torch.view_as_complex(self._map_parts).to(dtype)
 
     def _energy(self, dtype: torch.dtype) -> Tensor:
         """sum_c |S_c|^2."""
         energy: Tensor = self._derived.get(
             ("energy", dtype),
-            self._buffers["coil_map_parts"],
-            lambda: self._maps().to(dtype).abs().square().sum(0),
+            self._map_parts,
+            lambda: self._maps(dtype).abs().square().sum(0),
         )
         return energy
 
     def _nearest_circulant(self) -> Tensor:
-        spectra = torch.fft.fft2(self._maps().to(torch.complex128))
-        power = spectra.abs().square().sum(0) / self.mask.numel() ** 2
+        energy = self._energy(torch.complex128)
+        seen = energy > torch.finfo(torch.float32).eps * energy.max()
+        maps = self._maps(torch.complex128) * torch.where(seen, energy, torch.inf).rsqrt()
+        power = torch.fft.fft2(maps).abs().square().sum(0) / self.mask.numel() ** 2
         mask = torch.fft.fft2(self._symbol(torch.float64))
         symbol = torch.fft.ifft2(mask * torch.fft.fft2(power).conj()).real
-        return symbol.clamp_min(0).to(self._buffers["coil_map_parts"].dtype)
+        return symbol.clamp_min(0).to(self._map_parts.dtype)
 
     def _outermost(self) -> Tensor:
-        """Flat indices of the measured samples farthest from the centre, distances relative to the grid's sides."""
+        """Flat indices of the measured samples farthest from the centre, relative to the grid's sides."""
         height, width = self.domain_shape
         rows = (torch.arange(height, device=self.mask.device) - height // 2) / height
         columns = (torch.arange(width, device=self.mask.device) - width // 2) / width
@@ -288,8 +296,8 @@ def _full_mask(mask: Tensor, maps: Tensor | None, shape: Sequence[int] | None) -
     if tuple(mask.shape) not in (grid, columns, (1, *columns), rows):
         owner = "the coil maps" if maps is not None else "shape"
         raise ValueError(
-            f"a mask of shape {tuple(mask.shape)} does not fit {owner}, which say (H, W) = {grid}: give a mask "
-            f"of that shape, columns ({grid[1]},) or rows ({grid[0]}, 1)"
+            f"a mask of shape {tuple(mask.shape)} does not fit {owner}, which say (H, W) = {grid}: give a "
+            f"mask of that shape, columns ({grid[1]},) or rows ({grid[0]}, 1)"
         )
     return mask.expand(grid).contiguous()
 

@@ -1,7 +1,6 @@
-"""The noise level of an image, some pixels of which may be missing, from differences of its neighbouring pixels."""
+"""The noise level of an image, which may have holes, from differences of neighbouring pixels."""
 
 from __future__ import annotations
-
 
 import torch
 from torch import Tensor
@@ -23,10 +22,11 @@ _STENCILS: tuple[tuple[Tensor, int], ...] = (
 def noise_of_image(image: Tensor, measured: Tensor | None = None) -> Tensor:
     """Estimate the standard deviation of white noise on images ``(B, ..., H, W)``, one number for each of B.
 
-    The second difference along both axes (Immerkaer, Computer Vision and Image Understanding 64, 1996) removes
-    what is linear along either axis. Where holes leave too few such neighbourhoods, second and then first
-    differences along one axis serve. The median of the absolute differences ignores the few on edges. For
-    complex images it is the deviation of the real and of the imaginary part each.
+    The second difference along both axes (Immerkaer, Computer Vision and Image Understanding 64, 1996)
+    removes what is linear along either axis. Where holes leave too few such
+    neighbourhoods, second and then first differences along one axis serve. The median of the absolute
+    differences ignores the few on edges. For complex images it is the deviation of the real and of the
+    imaginary part each.
 
     Args:
         image: real or complex images.
@@ -35,8 +35,10 @@ def noise_of_image(image: Tensor, measured: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: too few measured pixels have measured neighbours.
     """
-    parts = torch.view_as_real(image.resolve_conj()).movedim(-1, 1) if image.is_complex() else image.unsqueeze(1)
-    shape = parts.shape[2:]
+    parts = (
+        torch.view_as_real(image.resolve_conj()).movedim(-1, 1) if image.is_complex() else image.unsqueeze(1)
+    )
+    shape = tuple(parts.shape[2:])
     if len(shape) == 1:
         parts, shape = parts.unsqueeze(-2), (1, *shape)
     known = torch.ones(shape, dtype=torch.bool, device=image.device)
@@ -51,8 +53,8 @@ def noise_of_image(image: Tensor, measured: Tensor | None = None) -> Tensor:
         differences = _slide(parts, stencil)[..., complete].abs().flatten(1)
         return differences.median(dim=1).values / (_MEDIAN_OF_ABSOLUTE_NORMAL * float(stencil.norm()))
     raise ValueError(
-        f"only {int(known.sum())} of {known.numel()} pixels are measured, too few of them side by side to tell the "
-        'noise level: give it, as in fidelity=("gaussian", {"noise_level": 0.01})'
+        f"only {int(known.sum())} of {known.numel()} pixels are measured, too few of them side by side to "
+        'tell the noise level: give it, as in fidelity=("gaussian", {"noise_level": 0.01})'
     )
 
 

@@ -26,14 +26,15 @@ class Downsample(LinearOperator):
     """Antialiased reduction of the last two axes by a whole factor: ``(..., H, W)`` to ``(..., H/f, W/f)``.
 
     Along each axis, output pixel i is the weighted mean of the input pixels j with weights k((j - c_i) / f):
-    the kernel k is stretched by the factor f, and its centre c_i = (i + 1/2) f - 1/2 is the middle of the i-th
-    block of f pixels, so both grids share their outer edges. The weights of every output pixel sum to 1.
-    For ``lanczos2`` and factor 4 these are, away from the border, the 16 weights at distances 0.5/4, 1.5/4, ...
-    of the downsampler with phase 0.5 in Deep Image Prior (Ulyanov et al. 2018); ``box`` is the mean over blocks.
+    the kernel k is stretched by the factor f, and its centre c_i = (i + 1/2) f - 1/2 is the middle of the
+    i-th block of f pixels, so both grids share their outer edges. The weights of every output pixel sum to 1.
+    For ``lanczos2`` and factor 4 they are, away from the border, the 16 weights at distances 0.5/4, 1.5/4,
+    ... of the downsampler with phase 0.5 in Deep Image Prior (Ulyanov et al. 2018). ``box`` is the mean over
+    blocks.
 
-    Boundary: with ``"renormalise"`` weights beyond the image are dropped and the others scaled up to sum 1 (as
-    Pillow does); with ``"periodic"`` the image repeats, which gives the data step of a periodic prior in closed
-    form (`solve_gram`).
+    Boundary: with ``"renormalise"`` weights beyond the image are dropped and the others scaled up to sum 1,
+    as Pillow does; with ``"periodic"`` the image repeats, which gives the data step of a periodic prior in
+    closed form (`solve_gram`).
 
     Args:
         shape: image shape ``(..., H, W)``; other axes than the last two are left alone.
@@ -77,34 +78,37 @@ class Downsample(LinearOperator):
 
     def _norm(self) -> float:
         """Product of the largest singular values along the two axes."""
-        return math.prod(float(self._modes(name, torch.float64)[0].max()) for name in ("_rows", "_columns")) ** 0.5
+        return (
+            math.prod(float(self._modes(name, torch.float64)[0].max()) for name in ("_rows", "_columns"))
+            ** 0.5
+        )
 
     def _pinv(self, y: Tensor) -> Tensor:  # type: ignore[override]
-        """Interpolation with the operator's own kernel (bicubic for the box): the adjoint, scaled to keep constants."""
+        """Interpolation with the own kernel (bicubic for the box): the adjoint, scaled to keep constants."""
         return _separable(y, self._interpolation("_rows", y.dtype), self._interpolation("_columns", y.dtype))
 
     def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:
         """Exact where every term is the identity, or periodic like the operator itself; else None.
 
-        Identity terms: the singular vectors of the two small matrices along the axes diagonalise the problem.
-        Periodic terms: Woodbury's formula in the Fourier domain, where downsampling folds f^2 frequencies onto one
-        (Zhao et al., Fast single image super-resolution, IEEE Trans. Image Process. 25, 2016).
+        Identity terms: the singular vectors of the two matrices along the axes diagonalise the problem.
+        Periodic terms: Woodbury's formula in the Fourier domain, where f^2 frequencies fold onto one (Zhao et
+        al., Fast single image super-resolution, IEEE Trans. Image Process. 25, 2016).
         """
         if terms and all(isinstance(term, Identity) for term in terms):
             return self._solve_in_modes(b, sum(rho))
         if self.boundary == "periodic":
-            others = term_symbol(self._spectrum(b.dtype).real, rho, terms, approximate=False)
-            return None if others is None or _is_singular(others) else self._solve_folded(b, others)
+            h = self._spectrum(b.dtype)
+            others = term_symbol(h.real, rho, terms, approximate=False)
+            return None if others is None or _is_singular(others) else self._folded_solver(h, others)(b)
         return None
 
     def preconditioner(
         self, rho: Sequence[Step], terms: Sequence[LinearOperator]
     ) -> Callable[[Tensor], Tensor] | None:
         """The exact inverse of the periodic version of operator and terms."""
-        others = term_symbol(self._spectrum(torch.float32).real, rho, terms, approximate=True)
-        if others is None or _is_singular(others):
-            return None
-        return lambda residual: self._solve_folded(residual, others)
+        h = self._spectrum(torch.float32)
+        others = term_symbol(h.real, rho, terms, approximate=True)
+        return None if others is None or _is_singular(others) else self._folded_solver(h, others)
 
     def fourier_symbol(self) -> Tensor | None:
         """Only without reduction: a factor above 1 folds frequencies, which no symbol describes."""
@@ -135,27 +139,32 @@ class Downsample(LinearOperator):
         unseen = b - _separable(seen, row_vectors, column_vectors)
         return _separable(seen / (squares + rho), row_vectors, column_vectors) + unseen / rho
 
-    def _solve_folded(self, b: Tensor, others: Tensor) -> Tensor:
-        """Solve (A^H A + F^H diag(others) F) x = b for the periodic A.
+    def _folded_solver(self, h: Tensor, others: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return b -> (A^H A + F^H diag(others) F)^-1 b for the periodic A with spectrum h.
 
         A group of f^2 frequencies k that fold onto one shares s = sum_k h_k X_k / f^2, and each of them obeys
-        conj(h_k) s + others_k X_k = B_k. Eliminating X gives s. The zero frequency may be one that the terms do
-        not see (others = 0, as for a gradient); then its own equation gives s, and s gives it.
+        conj(h_k) s + others_k X_k = B_k. Eliminating X gives s. The zero frequency may be one that the terms
+        do not see (others = 0, as for a gradient); then its own equation gives s, and s gives it.
         """
         axes = tuple(range(-len(self.domain_shape), 0))
-        h = self._spectrum(b.dtype)
-        total = others.to(b.device, h.real.dtype)
-        unseen = total[..., :1, :1] <= 0
-        total = torch.where(_at_zero_frequency(total, unseen), 1, total)
-        B = torch.fft.fftn(b, dim=axes)
-        s = self._fold(h * B / total) / (1 + self._fold(h.abs().square() / total))
-        s = torch.where(_at_zero_frequency(s, unseen), B[..., :1, :1] / h[:1, :1].conj(), s)
-        X = (B - h.conj() * s.repeat(*(1,) * (s.ndim - 2), self.factor, self.factor)) / total
-        at_zero = _at_zero_frequency(X, unseen)
-        others_of_group = self._fold(torch.where(at_zero, 0, h * X))[..., :1, :1]
-        X = torch.where(at_zero, self.factor**2 * (s[..., :1, :1] - others_of_group) / h[:1, :1], X)
-        x = torch.fft.ifftn(X, dim=axes)
-        return x if b.is_complex() else x.real
+        zero_frequency = torch.zeros(h.shape, dtype=torch.bool, device=h.device)
+        zero_frequency[0, 0] = True
+        unseen = zero_frequency & (others <= 0)
+        unseen_group = unseen[..., : self.range_shape[-2], : self.range_shape[-1]]
+        inverse = torch.where(unseen, 1, others).reciprocal()
+        weighted, denominator = h * inverse, 1 + self._fold(h.abs().square() * inverse)
+
+        def apply(b: Tensor) -> Tensor:
+            B = torch.fft.fftn(b, dim=axes)
+            s = self._fold(weighted * B) / denominator
+            s = torch.where(unseen_group, B[..., :1, :1] / h[:1, :1].conj(), s)
+            X = (B - h.conj() * s.repeat(*(1,) * (s.ndim - 2), self.factor, self.factor)) * inverse
+            rest = self._fold(torch.where(unseen, 0, h * X))[..., :1, :1]
+            X = torch.where(unseen, self.factor**2 * (s[..., :1, :1] - rest) / h[:1, :1], X)
+            x = torch.fft.ifftn(X, dim=axes)
+            return x if b.is_complex() else x.real
+
+        return apply
 
     def _fold(self, spectrum: Tensor) -> Tensor:
         """Sum over the frequencies that downsampling makes one, over f^2."""
@@ -178,7 +187,9 @@ class Downsample(LinearOperator):
             matrix = source.to(torch.float64)
             if self.kernel == "box":
                 periodic = self.boundary == "periodic"
-                matrix = downsampling_matrix(source.shape[1], self.factor, "bicubic", periodic=periodic).to(matrix)
+                matrix = downsampling_matrix(source.shape[1], self.factor, "bicubic", periodic=periodic).to(
+                    matrix
+                )
             return (matrix / matrix.sum(0)).T.to(wanted).contiguous()
 
         matrix: Tensor = self._derived.get((name, "interpolation", wanted), source, make)
@@ -240,13 +251,6 @@ def _separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     if x.is_complex():
         return torch.complex(_separable(x.real, rows, columns), _separable(x.imag, rows, columns))
     return rows @ (x @ columns.T)
-
-
-def _at_zero_frequency(like: Tensor, where: Tensor) -> Tensor:
-    """True at the zero frequency of `like` for the items where `where` (*batch, 1, 1) is true."""
-    corner = torch.zeros(like.shape[-2:], dtype=torch.bool, device=like.device)
-    corner[0, 0] = True
-    return corner & where
 
 
 def _is_singular(others: Tensor) -> bool:

@@ -22,8 +22,8 @@ def random_1d(
 ) -> Tensor:
     """Return a mask (H, W) of whole columns: a full band in the middle and random columns outside it.
 
-    Exactly ``round(W / acceleration)`` columns are measured, ``round(W * centre_fraction)`` of them in the band
-    around the zero frequency (column W // 2).
+    Exactly ``round(W / acceleration)`` columns are measured, ``round(W * centre_fraction)`` of them in the
+    band around the zero frequency (column W // 2).
 
     Args:
         shape: (H, W) of the k-space.
@@ -46,8 +46,8 @@ def random_1d(
     measured, band = round(width / acceleration), round(width * centre_fraction)
     if band > measured:
         raise ValueError(
-            f"the fully sampled centre has {band} columns, but acceleration {acceleration} leaves {measured} of "
-            f"{width}: lower the acceleration or centre_fraction"
+            f"the fully sampled centre has {band} columns, but acceleration {acceleration} leaves "
+            f"{measured} of {width}: lower the acceleration or centre_fraction"
         )
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
     distance = (torch.arange(width) - width // 2).abs()

@@ -20,7 +20,7 @@ _MOST_COLUMNS = 8  # MKL's product slows down beyond some eight column-major rig
 
 @dataclass(frozen=True, eq=False)
 class SparseProjector:
-    """A and its transpose, both stored: a transposed view of a sparse tensor is converted anew at every product.
+    """A and its transpose, both stored: torch converts a transposed sparse view anew at every product.
 
     Attributes:
         matrix: A in mm, sparse CSR (views * detectors, height * width), int32 indices.
@@ -66,11 +66,11 @@ def clear_cache() -> None:
     _cache.clear()
 
 
-class _Cache:
+class MatrixCache:
     """Matrices by geometry, dtype and device.
 
-    Operators hold their own matrices; the cache remembers them weakly, and the most recently used strongly up to a
-    number of bytes, so that an operator made again finds them.
+    Operators hold their own matrices; the cache remembers them weakly, and the most recently used strongly up
+    to a number of bytes, so that an operator made again finds them.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -80,7 +80,12 @@ class _Cache:
         self._living: weakref.WeakValueDictionary[_Key, SparseProjector] = weakref.WeakValueDictionary()
         self._recent: OrderedDict[_Key, SparseProjector] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Number of projectors remembered strongly."""
+        return len(self._recent)
+
     def get(self, geometry: ParallelGeometry, dtype: torch.dtype, device: torch.device) -> SparseProjector:
+        """The projector of a geometry; threads that ask for the same one wait for a single build."""
         key = (geometry, dtype, device)
         with self._lock:
             key_lock = self._building.setdefault(key, _KeyLock())
@@ -106,6 +111,7 @@ class _Cache:
                 total -= dropped.bytes
 
     def clear(self) -> None:
+        """Forget all but what operators hold."""
         with self._lock:
             self._recent.clear()
 
@@ -118,7 +124,7 @@ class _KeyLock:
         self.lock = threading.Lock()
 
 
-_cache = _Cache(most_bytes=2 * 1024**3)
+_cache = MatrixCache(most_bytes=2 * 1024**3)
 
 
 def _build(geometry: ParallelGeometry, dtype: torch.dtype) -> SparseProjector:
@@ -128,11 +134,11 @@ def _build(geometry: ParallelGeometry, dtype: torch.dtype) -> SparseProjector:
 
 
 def _as_tensor(rows: SparseRows) -> Tensor:
-    parts = [torch.from_numpy(part) for part in (rows.starts, rows.columns, rows.values)]
+    starts, columns, values = (torch.from_numpy(part) for part in (rows.starts, rows.columns, rows.values))
     with warnings.catch_warnings():
         # the products used here are MKL's and cuSPARSE's own and tested against dense ones
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(*parts, size=rows.shape, check_invariants=False)
+        return torch.sparse_csr_tensor(starts, columns, values, rows.shape, check_invariants=False)
 
 
 def _moved(projector: SparseProjector, device: torch.device) -> SparseProjector:

@@ -75,7 +75,7 @@ def read_dicom(path: Annotated[Path, Param("the DICOM file")]) -> Loaded:
         if colour:
             values = np.moveaxis(values, -1, -3)
         pixel_size = _pixel_size(dataset, path)
-        attributes = _attributes(dataset, remarks)
+        attributes = _attributes(dataset)
     if remarks:
         attributes["warnings"] = tuple(remarks)
     return Loaded(
@@ -103,7 +103,8 @@ def _stored_values(dataset: Dataset, path: Path) -> np.ndarray:
         raise LoadError(f"{path}: a palette colour image, whose values are no measurements")
     if not syntax.is_compressed and "PixelData" in dataset:
         length, expected = len(dataset.PixelData), get_expected_length(dataset)
-        if length - expected >= expected // (int(dataset.Rows) * _frames(dataset)):
+        row = expected // (int(dataset.Rows) * _frames(dataset))
+        if length - expected >= max(row, 2):  # one byte is the standard's padding to an even length
             raise LoadError(
                 f"{path}: damaged: {dataset.Rows} x {dataset.Columns} pixels need {expected} bytes, "
                 f"it has {length}"
@@ -185,21 +186,14 @@ def _pixel_size(dataset: Dataset, path: Path) -> tuple[float, float] | None:
     return rows_and_columns[0], rows_and_columns[1]
 
 
-def _attributes(dataset: Dataset, remarks: list[str]) -> dict[str, Any]:
-    attributes: dict[str, Any] = {}
-    for keyword in ATTRIBUTES:
-        try:
-            value = dataset.get(keyword)
-            if value is not None and value != "":
-                attributes[keyword] = _plain(value)
-        except Exception as error:  # a malformed value that the image does not need
-            remarks.append(f"{keyword} cannot be read: {error}")
-    return attributes
+def _attributes(dataset: Dataset) -> dict[str, Any]:
+    values = {keyword: dataset.get(keyword) for keyword in ATTRIBUTES}
+    return {keyword: _plain(value) for keyword, value in values.items() if value not in (None, "")}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, MultiValue):
         return tuple(_plain(item) for item in value)
-    if isinstance(value, (int, float, np.number)):
-        return int(value) if float(value).is_integer() and not isinstance(value, float) else float(value)
-    return str(value)
+    if isinstance(value, int):
+        return int(value)
+    return float(value) if isinstance(value, float) else str(value)

@@ -66,9 +66,9 @@ def _values(picture: Image.Image, path: Path) -> np.ndarray:
         raise LoadError(f"{path}: 16-bit colour, half of whose bits would be lost; save it as grey or .npy")
     upright = ImageOps.exif_transpose(picture)
     mode = upright.mode
-    if mode == "P" or "transparency" in upright.info:
-        upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-    elif mode in ("CMYK", "YCbCr"):
+    if "transparency" in upright.info:  # one colour that stands for none
+        upright = upright.convert("LA" if mode in ("1", "L") else "RGBA")
+    elif mode in ("P", "CMYK", "YCbCr"):
         upright = upright.convert("RGB")
     if upright.mode in ("LA", "RGBA"):
         if np.asarray(upright.getchannel("A")).min() < 255:

@@ -54,12 +54,9 @@ def _from_archive(path: Path, array: str | None) -> tuple[str, np.ndarray]:
                     names.append(name)
                     listing.append(f"{name} {shape} {dtype}")
             if len(names) != 1:
-                has = (
-                    f"the file has {', '.join(listing)}; choose one with array="
-                    if names
-                    else "no arrays of numbers"
-                )
-                raise LoadError(f"{path}: which array? {has}")
+                remedy = "; choose one with array=" if names else ""
+                has = ", ".join(listing) or "no arrays of numbers"
+                raise LoadError(f"{path}: which array? the file has {has}{remedy}")
             array = names[0]
         if array not in members:
             raise LoadError(f"{path}: no array '{array}'; it has {', '.join(members) or 'none'}")

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recon.report.writing import replacing
+from recon.files import written_whole
 
 __all__ = [
     "DIFFERENCE_COLOURS",
+    "ITEMS_SHOWN",
     "Plane",
     "convergence_png",
     "difference_limit",
@@ -30,6 +31,7 @@ Image = torch.Tensor | npt.NDArray[Any]
 Window = tuple[float, float]
 Theme = Literal["light", "dark"]
 
+ITEMS_SHOWN = 8  # of a batch, in pictures, tables and plots
 DIFFERENCE_COLOURS = "RdBu_r"  # blue below zero, white at zero, red above
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; yellow is left out on white.
@@ -102,8 +104,11 @@ def grey_png(image: Image, window: Window | None = None) -> bytes:
     return _encoded(PillowImage.fromarray(np.round(grey).astype(np.uint8)))
 
 
-def save_png(path: str | Path, image: Image, window: Window | None = None) -> Path:
+def save_png(path: str | Path, image: Image, window: Window | None = None, *, item_ndim: int = 2) -> Path:
     """Write `grey_png(image, window)` to a file, whole or not at all.
+
+    A batch `(*batch, *item)` becomes a contact sheet of its first eight items, four a row, in one window:
+    that of the first item unless given.
 
     Raises:
         ValueError: the name does not end in .png, or the image cannot be shown (see `plane`).
@@ -111,8 +116,14 @@ def save_png(path: str | Path, image: Image, window: Window | None = None) -> Pa
     target = Path(path).expanduser()
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target} does not end in .png, and PNG is what would be in it")
+    if image.ndim > item_ndim:
+        items = image.reshape(-1, *image.shape[image.ndim - item_ndim :])[:ITEMS_SHOWN]
+        if not len(items):
+            raise ValueError(f"a batch of shape {tuple(image.shape)} has no image to show")
+        window = display_window(items[0]) if window is None else window
+        image = _contact_sheet([plane(item).values for item in items], blank=window[1])
     content = grey_png(image, window)
-    with replacing(target) as temporary:
+    with written_whole(target) as temporary:
         temporary.write_bytes(content)
     return target
 
@@ -149,8 +160,8 @@ def panel_png(
 ) -> bytes:
     """Images side by side under their titles, in one grey window stated on a scale.
 
-    With `reference`, that image is added on the right, and a second row shows each image minus the reference on one
-    symmetric colour scale.
+    With `reference`, that image is added on the right, and a second row shows each image minus the reference
+    on one symmetric colour scale.
 
     Args:
         images: `(height, width)` or `(slices, height, width)` each, real or complex (magnitude).
@@ -192,7 +203,7 @@ def panel_png(
             colour = axis.imshow(
                 difference, cmap=DIFFERENCE_COLOURS, vmin=-limit, vmax=limit, interpolation="nearest"
             )
-            axis.set_title("\N{MINUS SIGN} reference", fontsize=10)
+            axis.set_title("difference to the reference", fontsize=10)
         figure.colorbar(colour, ax=axes[1], shrink=0.9, aspect=25, label=unit, pad=0.01)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -207,7 +218,7 @@ def convergence_png(
     y_label: str = "",
     theme: Theme = "light",
 ) -> bytes:
-    """Curves over the iterations, on a transparent ground; logarithmic if all values are positive.
+    """Curves over the iterations, on a transparent ground; logarithmic if positive and over a decade wide.
 
     Args:
         steps: horizontal values.
@@ -221,6 +232,7 @@ def convergence_png(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     if not curves:
         raise ValueError("there is no curve to draw")
@@ -228,13 +240,14 @@ def convergence_png(
         if len(values) != len(steps):
             raise ValueError(f"the curve {label!r} has {len(values)} values for {len(steps)} steps")
     ink, grid = _INK[theme], _GRID[theme]
-    figure = Figure(figsize=(5.4, 3.2), dpi=150, layout="constrained", facecolor="none")
+    figure = Figure(figsize=(5.4, 3.2), dpi=150, facecolor="none")
     FigureCanvasAgg(figure)
-    axis = figure.subplots()
+    left = 0.17 if y_label else 0.13  # fixed margins: a layout engine takes three times as long as the plot
+    axis = figure.add_axes((left, 0.15, 0.985 - left, 0.81))
     axis.set_facecolor("none")
     everything = np.array([list(values) for values in curves.values()], dtype=np.float64)
     finite = everything[np.isfinite(everything)]
-    if finite.size and finite.min() > 0 and finite.max() > 2 * finite.min():
+    if finite.size and finite.min() > 0 and finite.max() > 10 * finite.min():
         axis.set_yscale("log")
     for index, (label, values) in enumerate(zip(curves, everything, strict=True)):
         visible = np.isfinite(values)
@@ -246,6 +259,7 @@ def convergence_png(
             marker="o" if visible.sum() < 3 else "",
             label=label,
         )
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.set_xlabel(x_label, color=ink)
     axis.set_ylabel(y_label, color=ink)
     axis.tick_params(colors=ink, which="both")
@@ -258,6 +272,18 @@ def convergence_png(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _contact_sheet(planes: Sequence[npt.NDArray[np.float64]], blank: float) -> npt.NDArray[np.float64]:
+    """Planes of one shape in rows of four, two pixels apart."""
+    height, width = planes[0].shape
+    columns = min(len(planes), 4)
+    rows = math.ceil(len(planes) / columns)
+    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2), blank)
+    for index, values in enumerate(planes):
+        top, left = index // columns * (height + 2), index % columns * (width + 2)
+        sheet[top : top + height, left : left + width] = values
+    return sheet
 
 
 def _array(image: Image) -> npt.NDArray[Any]:

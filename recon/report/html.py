@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from recon.files import written_whole
 from recon.report.figures import (
     DIFFERENCE_COLOURS,
     Image,
@@ -18,7 +19,6 @@ from recon.report.figures import (
     grey_png,
     plane,
 )
-from recon.report.writing import replacing
 
 __all__ = [
     "Figure",
@@ -124,7 +124,7 @@ def grey_figure(image: Image, title: str, *, window: Window | None = None, unit:
         alt=f"{caption}: grey image of {width} by {height} pixels, black at {_number(low, unit)}, "
         f"white at {_number(high, unit)}",
         caption=caption,
-        scale=Scale(low=_number(low, unit), high=_number(high, unit), colours=("#000", "#fff")),
+        scale=Scale(low=_number(low, ""), high=_number(high, unit), colours=("#000", "#fff")),
     )
 
 
@@ -142,7 +142,7 @@ def difference_figure(
         alt=f"{title}: difference map, blue below zero, white at zero, red above, "
         f"full colour at {_number(limit, unit)} either way",
         caption=title,
-        scale=Scale(low=_number(-limit, unit), high=f"+{_number(limit, unit)}", colours=colours),
+        scale=Scale(low=_number(-limit, ""), high=f"+{_number(limit, unit)}", colours=colours),
     )
 
 
@@ -163,7 +163,7 @@ def write_report(path: str | Path, report: Report) -> Path:
     """Write the report to one HTML file, whole or not at all; the folder is created."""
     target = Path(path).expanduser()
     page = render_report(report)
-    with replacing(target) as temporary:
+    with written_whole(target) as temporary:
         temporary.write_text(page, "utf-8")
     return target
 
@@ -187,6 +187,9 @@ def _rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         label = f"{prefix}{name}"
         if isinstance(value, Mapping) and value:
             rows += _rows(value, f"{label}.")
+        elif isinstance(value, Sequence) and value and all(isinstance(item, Mapping) for item in value):
+            for index, item in enumerate(value):
+                rows += _rows(item, f"{label}." if len(value) == 1 else f"{label}.{index}.")
         else:
             rows.append((label, _in_words(value)))
     return rows

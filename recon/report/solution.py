@@ -8,12 +8,11 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from recon.metrics import NMSE, PSNR, RMSE, RMSEHU, SSIM, Metric, Score, evaluate
-from recon.report.figures import Window, convergence_png, difference_limit, display_window
+from recon.problem import Problem
+from recon.report.figures import ITEMS_SHOWN, Window, convergence_png, display_window
 from recon.report.html import Figure, Report, Section, Table, difference_figure, grey_figure, write_report
 
-__all__ = ["ITEMS_SHOWN", "Solved", "default_metrics", "score_table", "solution_report"]
-
-ITEMS_SHOWN = 8
+__all__ = ["Solved", "default_metrics", "score_table", "solution_report"]
 
 _CURVES = {
     "objective": "Objective",
@@ -21,7 +20,7 @@ _CURVES = {
     "change": "Relative change of the image",
     "primal": "Primal residual",
     "dual": "Dual residual",
-    "weight": "Weight of the prior",
+    "psnr": "PSNR [dB]",
 }
 
 
@@ -37,16 +36,20 @@ class Solved(Protocol):
         """Name -> one entry per record, each a number or one number per item."""
 
     @property
-    def reason(self) -> Any:
-        """Why it stopped: a text, or one per item."""
+    def reason(self) -> str:
+        """Why it stopped; of a batch, each different reason once."""
 
     @property
-    def converged(self) -> Any:
-        """Whether it converged: yes or no, or one per item."""
+    def reasons(self) -> Sequence[str]:
+        """Why each item of the flattened batch stopped."""
 
     @property
-    def iterations(self) -> Any:
-        """Iterations: a number, or one per item."""
+    def converged(self) -> bool:
+        """Whether every item converged."""
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the item that took longest."""
 
     @property
     def seconds(self) -> float:
@@ -57,17 +60,28 @@ class Solved(Protocol):
         """What produced it."""
 
     @property
-    def weight(self) -> Any:
-        """The prior's weight: a number, one per item, or None."""
+    def weight(self) -> float | Sequence[float] | None:
+        """The weight chosen for the prior: a number, one per item, or None if none was chosen."""
+
+    @property
+    def weight_search(self) -> Sequence[Mapping[str, Any]]:
+        """What the search for the weight saw at each look: weight, residual and target of every item."""
+
+    @property
+    def problem(self) -> Problem | None:
+        """What was solved, if it is at hand."""
 
 
-def default_metrics(unit: str = "") -> tuple[Metric, ...]:
+def default_metrics(item_shape: Sequence[int], unit: str = "") -> tuple[Metric, ...]:
     """What images are judged by unless the caller says: PSNR and SSIM on the reference's range, NMSE, RMSE.
 
-    Attenuation in 1/mm gets its RMSE in HU, since a PSNR of CT says little without it.
+    SSIM is left out where an image does not hold one of its windows. Attenuation in 1/mm gets its RMSE in
+    HU, since a PSNR of CT says little without it.
     """
     error = RMSEHU() if unit == "1/mm" else RMSE()
-    return (PSNR(data_range="max-min"), SSIM(data_range="max-min"), NMSE(), error)
+    ssim = SSIM(data_range="max-min")
+    holds_window = len(item_shape) > 1 and min(item_shape[-2:]) > 2 * ssim.radius
+    return (PSNR(data_range="max-min"), *([ssim] if holds_window else []), NMSE(), error)
 
 
 def solution_report(
@@ -75,7 +89,7 @@ def solution_report(
     path: str | Path,
     reference: Tensor | None = None,
     *,
-    item_ndim: int = 2,
+    item_ndim: int | None = None,
     metrics: Iterable[Any] | None = None,
     window: Window | None = None,
     unit: str = "",
@@ -88,8 +102,8 @@ def solution_report(
         solution: image, history, why it stopped, what produced it; eight items of a batch are shown.
         path: file to write; its folder is created, and nothing half-written is left on an error.
         reference: ground truth of the shape of the image, or one item for the whole batch.
-        item_ndim: number of axes of one image.
-        metrics: what to score with, as `recon.metrics.evaluate` takes them; else `default_metrics(unit)`.
+        item_ndim: number of axes of one image; else the problem's, or 2 if the solution holds no problem.
+        metrics: what to score with, as `recon.metrics.evaluate` takes them; else `default_metrics`.
         window: (black, white) of the pictures; else from the percentiles of the reference or the image.
         unit: of the image's values, e.g. "1/mm".
         title: of the page.
@@ -101,6 +115,8 @@ def solution_report(
     if metrics is not None and reference is None:
         raise ValueError("metrics compare with a reference: give reference=, or leave metrics out")
     image = solution.image.detach()
+    if item_ndim is None:
+        item_ndim = 2 if solution.problem is None else len(solution.problem.operator.domain_shape)
     if image.ndim < item_ndim:
         raise ValueError(f"the image has shape {tuple(image.shape)}, an item {item_ndim} axes (item_ndim)")
     item = image.shape[image.ndim - item_ndim :]
@@ -109,16 +125,18 @@ def solution_report(
     sections = []
     if reference is not None:
         reference = reference.detach().to(image.device)
-        chosen = default_metrics(unit) if metrics is None else metrics
+        chosen = default_metrics(item, unit) if metrics is None else metrics
         scores = evaluate(image, reference, chosen, item_ndim=item_ndim)
         references = reference.expand_as(image).reshape(-1, *item)
         sections.append(Section(title="Scores", tables=[score_table(scores, images.shape[0])]))
     sections.insert(0, _images(images, references, window, unit))
     sections += [_run(solution), _convergence(solution.history, images.shape[0])]
+    if solution.weight_search:
+        sections.append(_search(solution.weight_search, images.shape[0]))
     report = Report(
         title=title,
         summary=f"{summary}\n\n{_outcome(solution)}" if summary else _outcome(solution),
-        warning="" if _all(solution.converged) else "Not converged: the image may still change.",
+        warning="" if solution.converged else "Not converged: the image may still change.",
         sections=sections,
         provenance=solution.provenance,
     )
@@ -164,9 +182,8 @@ def _images(images: Tensor, references: Tensor | None, window: Window | None, un
         figures.append(grey_figure(image, f"Reconstruction{which}", window=grey, unit=unit))
         if truth is not None:
             figures.append(grey_figure(truth, f"Reference{which}", window=grey, unit=unit))
-            limit = difference_limit(image, truth)
             name = f"Reconstruction \N{MINUS SIGN} reference{which}"
-            figures.append(difference_figure(image, truth, name, limit=limit, unit=unit))
+            figures.append(difference_figure(image, truth, name, unit=unit))
     text = f"The first {shown} of {count} items are shown." if shown < count else ""
     alone = references is None
     return Section(
@@ -180,20 +197,21 @@ def _images(images: Tensor, references: Tensor | None, window: Window | None, un
 def _run(solution: Solved) -> Section:
     """Facts of the run."""
     rows = [
-        ("stopped because", _fact(solution.reason)),
-        ("converged", _fact(solution.converged)),
-        ("iterations", _fact(solution.iterations)),
+        ("stopped because", _per_item_fact(solution.reasons)),
+        ("converged", "yes" if solution.converged else "no"),
+        ("iterations", str(solution.iterations)),
         ("time", _with_unit(f"{solution.seconds:.3g}", "s")),
     ]
     if solution.weight is not None:
-        rows.append(("weight of the prior", _fact(solution.weight)))
+        weights = solution.weight if isinstance(solution.weight, Sequence) else [solution.weight]
+        rows.append(("weight of the prior", _per_item_fact([f"{weight:.4g}" for weight in weights])))
     return Section(title="Run", tables=[Table(columns=("", ""), rows=rows, caption="How the solver ended")])
 
 
 def _convergence(history: Mapping[str, Sequence[Any]], items: int) -> Section:
     """One plot a quantity of the history; the two residuals of one image share theirs."""
     steps = [float(step) for step in history.get("iteration", ())]
-    if len(steps) < 2:
+    if len(steps) < 2 or steps[-1] <= 1:
         return Section(
             title="Convergence", text="The history holds no curve: the image was computed in one step."
         )
@@ -217,6 +235,27 @@ def _convergence(history: Mapping[str, Sequence[Any]], items: int) -> Section:
     return Section(title="Convergence", figures=figures, figures_per_row=2)
 
 
+def _search(looks: Sequence[Mapping[str, Any]], items: int) -> Section:
+    """How the weight was found: its course, and for one image how the residual met its target."""
+    steps = [float(look) for look in range(1, len(looks) + 1)]
+    columns = {
+        name: _per_item(name, [look[name] for look in looks], len(looks))
+        for name in ("weight", "residual", "target")
+    }
+    shown = columns["weight"][:ITEMS_SHOWN]
+    weights = {"weight" if items == 1 else f"item {index}": curve for index, curve in enumerate(shown)}
+    figures = [_plot(steps, "Weight of the prior", weights, "look")]
+    if items == 1:
+        residual = {"residual": columns["residual"][0], "target": columns["target"][0]}
+        figures.append(_plot(steps, "Residual relative to the noise", residual, "look"))
+    return Section(
+        title="Search for the weight",
+        text="The weight is chosen so that the residual is what the noise explains.",
+        figures=figures,
+        figures_per_row=2,
+    )
+
+
 def _per_item(name: str, column: Sequence[Any], records: int) -> list[list[float]]:
     """One column of the history as one curve an item."""
     entries = [list(entry) if isinstance(entry, Sequence) else [entry] for entry in column]
@@ -225,15 +264,17 @@ def _per_item(name: str, column: Sequence[Any], records: int) -> list[list[float
     return [[float(value) for value in curve] for curve in zip(*entries, strict=True)]
 
 
-def _plot(steps: Sequence[float], title: str, curves: Mapping[str, Sequence[float]]) -> Figure:
+def _plot(
+    steps: Sequence[float], title: str, curves: Mapping[str, Sequence[float]], step: str = "iteration"
+) -> Figure:
     ends = "; ".join(
         f"{'' if len(curves) == 1 else label + ' '}from {first:.3g} to {last:.3g}"
         for label, (first, last) in ((label, _ends(curve)) for label, curve in curves.items())
     )
     return Figure(
-        png=convergence_png(steps, curves),
-        dark_png=convergence_png(steps, curves, theme="dark"),
-        alt=f"{title} over {steps[-1]:g} iterations: {ends}",
+        png=convergence_png(steps, curves, x_label=step),
+        dark_png=convergence_png(steps, curves, x_label=step, theme="dark"),
+        alt=f"{title} up to {step} {steps[-1]:g}: {ends}",
         caption=title,
     )
 
@@ -244,29 +285,19 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _outcome(solution: Solved) -> str:
-    count = _fact(solution.iterations)
-    steps = f"{count} iteration{'' if count == '1' else 's'}" if count.isdigit() else count
+    steps = f"{solution.iterations} iteration{'' if solution.iterations == 1 else 's'}"
     seconds = _with_unit(f"{solution.seconds:.3g}", "s")
-    if _all(solution.converged):
-        return f"Converged after {steps} in {seconds}: {_fact(solution.reason)}."
-    return f"Stopped after {steps} in {seconds} without converging: {_fact(solution.reason)}."
+    if solution.converged:
+        return f"Converged after {steps} in {seconds}: {solution.reason}."
+    return f"Stopped after {steps} in {seconds} without converging: {solution.reason}."
 
 
-def _all(values: Any) -> bool:
-    return all(values) if isinstance(values, Sequence) and not isinstance(values, str) else bool(values)
-
-
-def _fact(value: Any) -> str:
-    """A value for all items, or one per item, in words."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        words = [_fact(item) for item in value]
-        if len(set(words)) == 1:
-            return words[0]
-        listed = "; ".join(f"item {index}: {word}" for index, word in enumerate(words[:ITEMS_SHOWN]))
-        return listed + (f"; … ({len(words)} items)" if len(words) > ITEMS_SHOWN else "")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _per_item_fact(words: Sequence[str]) -> str:
+    """One text if all items agree, else the first eight in a list."""
+    if len(set(words)) <= 1:
+        return words[0] if words else "none"
+    listed = "; ".join(f"item {index}: {word}" for index, word in enumerate(words[:ITEMS_SHOWN]))
+    return listed + (f"; … ({len(words)} items)" if len(words) > ITEMS_SHOWN else "")
 
 
 def _metric_name(score: Score) -> str:

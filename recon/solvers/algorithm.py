@@ -71,5 +71,5 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 
 
 def norm(a: Tensor) -> Tensor:
-    """Euclidean norm of each item."""
-    return torch.linalg.vector_norm(a.reshape(a.shape[0], -1), dim=1)
+    """Euclidean norm of each item (torch's vector_norm along an axis is ten times slower)."""
+    return inner(a, a).sqrt()

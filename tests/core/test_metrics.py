@@ -1,8 +1,6 @@
 """Metrics give the numbers of the protocols they name, checked against scikit-image and closed forms."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -242,7 +240,7 @@ def test_a_volume_pools_pixels_and_averages_ssim_over_slices():
 
 
 @every_metric
-@settings(deadline=None)  # the first SSIM imports torchmetrics
+@settings(deadline=None)  # other processes may hold the processor
 @given(
     batch=st.lists(st.integers(0, 3), max_size=2),
     height=st.integers(7, 12),
@@ -265,6 +263,18 @@ def test_one_reference_serves_a_batch(metric):
     reference = camera()
     image = torch.stack([noisy(reference, seed=1), noisy(reference, seed=2)])
     assert torch.equal(metric(image, reference), metric(image, reference.expand(2, 128, 120)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@every_metric
+def test_the_device_does_not_matter(metric):
+    image = noisy(camera())
+    on_gpu = metric(image.cuda(), camera().cuda())
+    assert on_gpu.is_cuda
+    torch.testing.assert_close(
+        on_gpu.cpu(), metric(image, camera()), rtol=1e-10, atol=CLOSE
+    )  # sums in another order
 
 
 @every_metric
@@ -400,7 +410,7 @@ def test_metrics_are_made_by_name():
             as_metric("simm")
         with pytest.raises(TypeError, match=r"Fraction, not a recon\.metrics\.Metric"):
             as_metric("clock")
-        with pytest.raises(TypeError, match="named by"):
+        with pytest.raises(TypeError, match="not as int"):
             as_metric(3)
 
 
@@ -497,11 +507,6 @@ def test_regions_that_do_not_fit_are_refused():
     corner[0, 0] = 1
     with pytest.raises(ValueError, match="centre in the region"):
         SSIM(data_range=1.0, region=corner)(image, image)
-
-
-def test_importing_the_metrics_does_not_import_torchmetrics():
-    code = "import sys, recon.metrics; sys.exit('torchmetrics' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_metric_that_is_not_finished_says_so():

@@ -1,0 +1,214 @@
+"""The report on a solution says what was solved, how well, how it went and what produced it."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pages import Page
+from recon_priors.tv import TotalVariation
+from torch import Tensor
+
+from recon.linear import Identity
+from recon.metrics import MSE, PSNR, SSIM, evaluate
+from recon.report.figures import ITEMS_SHOWN
+from recon.report.solution import default_metrics, score_table, solution_report
+from recon.simulate import GaussianNoise
+from recon.solution import Solution
+from recon.solving import solve
+from recon.stopping import MaxIterations
+
+
+def blocks(*batch: int) -> Tensor:
+    """Piecewise constant images in [0, 1]."""
+    corners = torch.rand(*batch, 4, 4, generator=torch.Generator().manual_seed(0))
+    return corners.repeat_interleave(6, dim=-2).repeat_interleave(8, dim=-1)
+
+
+def denoised(*batch: int, **options: Any) -> Solution:
+    noisy = GaussianNoise(std=0.1)(blocks(*batch), item_ndim=2)
+    return solve(Identity((24, 32)), TotalVariation(), noisy, stop=MaxIterations(40), **options)
+
+
+@pytest.fixture(scope="module")
+def solution() -> Solution:
+    """A real solve with the weight from the noise level."""
+    return denoised()
+
+
+def direct(image: Tensor, **changes: Any) -> Solution:
+    """What a solver that has no iterations hands over."""
+    solution = solve(Identity(tuple(image.shape[-2:])), None, image)
+    return dataclasses.replace(solution, **{"image": image, "problem": None, **changes})
+
+
+def page_of(path: Path) -> Page:
+    return Page(path.read_text("utf-8"))
+
+
+def words_of(path: Path) -> str:
+    return re.sub(r"\s*\n\s*", " ", " ".join(page_of(path).text)).replace("  ", " ")
+
+
+def test_one_image_with_its_reference(solution, tmp_path):
+    path = solution_report(solution, tmp_path / "r.html", blocks(), title="Toy", summary="A job.")
+    words = words_of(path)
+    for phrase in (
+        "Toy",
+        "A job.",
+        "without converging: MaxIterations(40).",
+        "recon/identity",
+        "solver.name",
+    ):
+        assert phrase in words
+    for score in evaluate(solution.image, blocks(), default_metrics((24, 32))):
+        assert score.convention in words
+    psnr = float(PSNR(data_range="max-min")(solution.image, blocks()))
+    assert f"{psnr:.2f}\N{NO-BREAK SPACE}dB" in words
+    assert f"weight of the prior {solution.weight:.4g}" in words
+    page = page_of(path)
+    alts = [image["alt"] for image in page.all("img")]
+    assert [alt.split(":")[0] for alt in alts[:3]] == [
+        "Reconstruction",
+        "Reference",
+        "Reconstruction \N{MINUS SIGN} reference",
+    ]
+    assert [alt.split(" up to")[0] for alt in alts[3:]] == [
+        "Primal and dual residual",
+        "Objective",
+        "Residual",
+        "Relative change of the image",
+        "Weight of the prior",
+        "Residual relative to the noise",
+    ]
+    first, last = solution.history["objective"][0], solution.history["objective"][-1]
+    assert alts[4] == f"Objective up to iteration 40: from {first:.3g} to {last:.3g}"
+    assert len(page.all("source")) == 6  # each plot in a dark version
+
+
+def test_a_solution_writes_its_own_report(solution, tmp_path):
+    assert "Scores" in words_of(solution.report(tmp_path / "r.html", reference=blocks()))
+
+
+def test_without_a_reference_there_is_nothing_to_compare_with(tmp_path):
+    path = solution_report(direct(blocks()), tmp_path / "r.html")
+    assert len(page_of(path).all("img")) == 1
+    assert "Scores" not in words_of(path)
+
+
+def test_of_a_batch_eight_items_are_shown_and_all_are_counted(tmp_path):
+    result = denoised(11, weight=0.05)
+    path = solution_report(result, tmp_path / "r.html", blocks(11))
+    words = words_of(path)
+    assert "The first 8 of 11 items are shown." in words
+    assert "mean of all 11" in words
+    assert "Reference, item 7" in words
+    assert "item 8" not in words
+    alts = [image["alt"] for image in page_of(path).all("img")]
+    assert len(alts[: 3 * ITEMS_SHOWN]) == sum(":" in alt and "up to" not in alt for alt in alts)
+    assert "item 7 from" in alts[-1]
+
+
+def test_a_batch_with_two_axes_and_one_reference_for_all(tmp_path):
+    words = words_of(solution_report(direct(blocks(2, 2)), tmp_path / "r.html", blocks()))
+    assert "mean of all 4" in words
+    assert "item 3" in words
+
+
+def test_items_that_ended_differently_are_told_apart(tmp_path):
+    result = direct(
+        blocks(2), reason="A; B", reasons=["A", "B"], converged=False, weight=[1e-3, 2e-3], weight_search=[]
+    )
+    words = words_of(solution_report(result, tmp_path / "r.html"))
+    assert "item 0: A; item 1: B" in words
+    assert "item 0: 0.001; item 1: 0.002" in words
+
+
+def test_not_converged_is_said_at_the_top(tmp_path):
+    result = direct(blocks(), converged=False, reason="TimeLimit(60 s)", iterations=200, seconds=61.25)
+    words = words_of(solution_report(result, tmp_path / "r.html"))
+    assert words.index("Not converged") < words.index("Images")
+    assert (
+        "Stopped after 200 iterations in 61.2\N{NO-BREAK SPACE}s without converging: TimeLimit(60 s)."
+        in words
+    )
+
+
+def test_a_direct_solution_has_no_curves(tmp_path):
+    result = direct(blocks(), converged=True, reason="direct")
+    words = words_of(solution_report(result, tmp_path / "r.html"))
+    assert "computed in one step" in words
+    assert "Converged after 1 iteration in" in words
+    assert "direct." in words
+    assert "Not converged" not in words
+
+
+def test_complex_images_are_shown_and_scored_by_magnitude(tmp_path):
+    reference = torch.polar(blocks(), 6 * blocks().flip(0))
+    words = words_of(solution_report(direct(0.9 * reference), tmp_path / "r.html", reference))
+    assert "Reconstruction (magnitude)" in words
+    assert f"rmse \N{DOWNWARDS ARROW} {0.1 * float(blocks().square().mean().sqrt()):.4g}" in words
+
+
+def test_volumes_are_shown_by_their_middle_slice(tmp_path):
+    volume = blocks(5)
+    words = words_of(solution_report(direct(0.9 * volume), tmp_path / "r.html", volume, item_ndim=3))
+    assert "Reconstruction (slice 3 of 5)" in words
+
+
+def test_the_problem_says_what_one_image_is(tmp_path):
+    result = solve(Identity((5, 24, 32)), None, blocks(5))
+    assert "Reconstruction (slice 3 of 5)" in words_of(solution_report(result, tmp_path / "r.html"))
+
+
+def test_images_smaller_than_its_window_are_judged_without_ssim(tmp_path):
+    small = blocks()[3:8, 5:10]
+    words = words_of(solution_report(direct(0.9 * small), tmp_path / "r.html", small))
+    assert "psnr" in words
+    assert "ssim" not in words
+
+
+def test_attenuation_gets_its_error_in_hu(tmp_path):
+    mu = 0.02 * blocks()
+    words = words_of(solution_report(direct(mu + 0.001), tmp_path / "r.html", mu, unit="1/mm"))
+    assert "rmse_hu \N{DOWNWARDS ARROW} 50\N{NO-BREAK SPACE}HU" in words
+    assert "water at 0.02 1/mm" in words
+
+
+def test_chosen_metrics_are_the_ones_shown(tmp_path):
+    path = solution_report(direct(blocks()), tmp_path / "r.html", blocks(), metrics=[SSIM(data_range=1.0)])
+    words = words_of(path)
+    assert "ssim" in words
+    assert "psnr" not in words
+
+
+def test_an_empty_batch_is_said(tmp_path):
+    result = dataclasses.replace(direct(blocks(1)), image=torch.zeros(0, 24, 32), reasons=[])
+    assert "The batch is empty" in words_of(solution_report(result, tmp_path / "r.html"))
+
+
+def test_tables_of_scores_can_name_their_images():
+    scores = evaluate(blocks(2) * 0.9, blocks(2), [MSE(), PSNR(data_range=1.0)])
+    table = score_table(scores, 2, labels=["FBP", "TV"])
+    assert [row[0] for row in table.rows] == ["FBP", "TV", "mean of all 2"]
+    assert table.columns == ("image", "mse \N{DOWNWARDS ARROW}", "psnr \N{UPWARDS ARROW}")
+    assert table.notes == [f"mse: {MSE().convention}", f"psnr: {PSNR(data_range=1.0).convention}"]
+
+
+def test_bad_calls_are_refused_and_leave_nothing(tmp_path):
+    path = tmp_path / "new" / "r.html"
+    result = direct(blocks())
+    with pytest.raises(ValueError, match="give reference="):
+        solution_report(result, path, metrics=[MSE()])
+    with pytest.raises(ValueError, match="item_ndim"):
+        solution_report(result, path, item_ndim=3)
+    with pytest.raises(ValueError, match=r"shape \(24, 32\), the reference \(32, 24\)"):
+        solution_report(result, path, blocks().T)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        solution_report(dataclasses.replace(result, image=torch.full((24, 32), torch.nan)), path)
+    ragged = dataclasses.replace(result, history={"iteration": [0, 10], "objective": [1.0]})
+    with pytest.raises(ValueError, match="'objective' does not have one entry per record"):
+        solution_report(ragged, path)
+    assert not path.parent.exists()
