@@ -30,8 +30,8 @@ class Gaussian:
         for label, value in (("weights", self.weights), ("noise_level", self.noise_level)):
             if value is None:
                 continue
-            if value.is_complex() or not bool(torch.isfinite(value).all()) or bool((value < 0).any()):
-                found = "complex values" if value.is_complex() else f"a minimum of {float(value.min()):g}"
+            found = _unfit(value)
+            if found:
                 raise ValueError(
                     f"the {label} of the Gaussian data term must be finite, real and >= 0, got {found}"
                 )
@@ -56,6 +56,8 @@ class Gaussian:
                     f"weights of shape {tuple(self.weights.shape)} do not fit data of shape "
                     f"{(*batch_shape, *item)}: give one weight a sample, {item}"
                 )
+            if not bool((part.weights.flatten(1) > 0).any(1).all()):
+                raise ValueError("the weights are 0 for every sample: nothing would be fitted")
         if self.noise_level is not None:
             if self.noise_level.numel() not in (1, y.shape[0]):
                 raise ValueError(
@@ -103,6 +105,16 @@ class Gaussian:
         return f"Gaussian({', '.join(filter(None, (weights, level)))})"
 
 
+def _unfit(value: Tensor) -> str:
+    """What a weight or noise level must not be, or nothing."""
+    if value.is_complex():
+        return "complex values"
+    bad = int((~torch.isfinite(value)).sum())
+    if bad:
+        return f"{bad} NaN or infinite of {value.numel()} values"
+    return f"a minimum of {float(value.min()):g}" if bool((value < 0).any()) else ""
+
+
 FIDELITIES: Mapping[str, type[Gaussian]] = {"gaussian": Gaussian}
 
 
@@ -118,10 +130,8 @@ def as_fidelity(value: Any) -> Gaussian:
     if isinstance(value, Gaussian):
         return value
     name, arguments = value if isinstance(value, tuple) and len(value) == 2 else (value, {})
-    if not isinstance(name, str):
-        raise TypeError(
-            f"fidelity must be a name, (name, arguments) or a data term, got {type(value).__name__}"
-        )
+    if not (isinstance(name, str) and isinstance(arguments, Mapping)):
+        raise TypeError(f"fidelity must be a name, (name, {{arguments}}) or a data term, got {value!r}")
     if name not in FIDELITIES:
         raise LookupError(f"there is no fidelity {name!r}; known: {', '.join(sorted(FIDELITIES))}")
     factory = FIDELITIES[name]

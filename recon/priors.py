@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -25,13 +26,7 @@ class Prior(nn.Module):
 
     def __init__(self, weight: Weight = "auto") -> None:
         super().__init__()
-        if weight != "auto":
-            if isinstance(weight, str) or not float(weight) >= 0:
-                raise ValueError(
-                    f"the weight of {type(self).__name__} must be a number >= 0 or 'auto', got {weight!r}"
-                )
-            weight = float(weight)
-        self.weight: Weight = weight
+        self.weight: Weight = checked_weight(weight, f"the weight of {type(self).__name__}")
 
     @property
     def members(self) -> list[Prior]:
@@ -46,6 +41,23 @@ class Prior(nn.Module):
     def extra_repr(self) -> str:
         """Weight for `repr`."""
         return f"weight={self.weight}"
+
+
+def checked_weight(weight: object, name: str) -> Weight:
+    """The weight as a float, or ``"auto"``.
+
+    Raises:
+        ValueError: anything but a finite number >= 0 and ``"auto"``.
+    """
+    if isinstance(weight, str) and weight == "auto":
+        return "auto"
+    try:
+        value = math.nan if isinstance(weight, str) else float(weight)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a number >= 0 or 'auto', got {weight!r}")
+    return value
 
 
 class Functional(Prior):
@@ -142,16 +154,25 @@ class SumOfPriors(Prior):
         super().__init__()
         if not priors:
             raise ValueError("a sum of priors needs at least one prior, got an empty list")
-        self.priors = nn.ModuleList(priors)
-        fields = {prior.domain for prior in priors} - {"any"}
+        for prior in priors:
+            if not isinstance(prior, Prior):
+                raise TypeError(f"only priors can be added, got {type(prior).__name__}")
+        flat = [member for prior in priors for member in prior.members]
+        self.priors = nn.ModuleList(flat)
+        fields = {prior.domain for prior in flat} - {"any"}
         if len(fields) > 1:
-            names = ", ".join(f"{type(prior).__name__} ({prior.domain})" for prior in priors)
+            names = ", ".join(f"{type(prior).__name__} ({prior.domain})" for prior in flat)
             raise TypeError(f"cannot add priors on real images to priors on complex images: {names}")
         self.domain = fields.pop() if fields else "any"
 
     @property
-    def members(self) -> list[Prior]:  # a sum of sums is flat
+    def members(self) -> list[Prior]:
+        """The priors that are added; a sum of sums is flat."""
         return list(self.priors)  # type: ignore[arg-type]
+
+    def extra_repr(self) -> str:
+        """The members have weights, the sum has none."""
+        return ""
 
     def forward(self, x: Tensor) -> Tensor:
         """Sum of the functionals' values for each image of ``x`` (B, *shape)."""
@@ -164,24 +185,39 @@ class SumOfPriors(Prior):
 
 
 class Magnitude(Functional):
-    """A prior on real images applied to the magnitude of complex ones; the phase is kept.
+    """A prior on real images applied to the magnitude of complex ones: g(|x|); the phase is kept.
 
-    For a functional g with identity K this is the prox of g(|x|) where g is non-decreasing on x >= 0.
+    For a convex function of every pixel alone, its proximal map changes the magnitude: max(prox_g(|z|), 0).
     """
 
     domain: Field = "complex"
 
     def __init__(self, prior: Functional) -> None:
+        _check_adaptable(self, prior)
         super().__init__(prior.weight)
         self.prior = prior
-        self.convex, self.constraint = prior.convex, prior.constraint
+        self.constraint = prior.constraint
+        # g(|x|) is convex where g does not fall on x >= 0, which is where its prox leaves zero alone
+        rising = float(prior._prox(torch.zeros(1, 1), 1.0)) <= 0 if prior.convex else False
+        self.convex = prior.convex and rising
+
+    def K(self, shape: Sequence[int]) -> LinearOperator:
+        """The identity: a magnitude has no gradient or wavelet transform that is linear in the image."""
+        inside = self.prior.K(shape)
+        if not isinstance(inside, Identity):
+            raise TypeError(
+                f"Magnitude adapts priors on the image itself, but {type(self.prior).__name__} looks at the image "
+                f"through {type(inside).__name__}: use it directly if it takes complex images, or RealAndImaginary"
+            )
+        return inside
 
     def _penalty(self, z: Tensor) -> Tensor:
         return self.prior._penalty(z.abs())
 
     def _prox(self, z: Tensor, threshold: Step) -> Tensor:
         magnitude = z.abs()
-        phase = torch.where(magnitude > 0, z / magnitude.clamp_min(1e-30), torch.ones_like(z))
+        tiny = torch.finfo(magnitude.dtype).tiny
+        phase = torch.where(magnitude > tiny, z / magnitude.clamp_min(tiny), torch.ones_like(z))
         return self.prior._prox(magnitude, threshold).clamp_min(0) * phase
 
 
@@ -191,6 +227,7 @@ class RealAndImaginary(Functional):
     domain: Field = "complex"
 
     def __init__(self, prior: Functional) -> None:
+        _check_adaptable(self, prior)
         super().__init__(prior.weight)
         self.prior = prior
         self.convex, self.constraint, self.quadratic = prior.convex, prior.constraint, prior.quadratic
@@ -205,3 +242,11 @@ class RealAndImaginary(Functional):
 
     def _prox(self, z: Tensor, threshold: Step) -> Tensor:
         return torch.complex(self.prior._prox(z.real, threshold), self.prior._prox(z.imag, threshold))
+
+
+def _check_adaptable(adapter: Prior, prior: object) -> None:
+    name = type(adapter).__name__
+    if not isinstance(prior, Functional):
+        raise TypeError(f"{name} adapts a functional such as L1, got {type(prior).__name__}")
+    if prior.domain == "complex":
+        raise TypeError(f"{name} is not needed: {type(prior).__name__} is defined on complex images already")

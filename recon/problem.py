@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recon.fidelity import Gaussian, as_fidelity
-from recon.linear import LinearOperator, ShapeError, Step, complex_dtype, real_dtype
+from recon.linear import Identity, LinearOperator, ShapeError, Step, complex_dtype, real_dtype
 from recon.priors import Denoiser, Functional, Generator, Prior
 
 
@@ -105,16 +107,16 @@ class Problem:
     ) -> None:
         if not isinstance(operator, LinearOperator):
             raise TypeError(f"the operator must be a recon.LinearOperator, got {type(operator).__name__}")
-        if image_range is not None and not image_range[0] < image_range[1]:
+        if image_range is not None and not _is_range(image_range):
             raise ValueError(f"image_range must be (low, high) with low < high, got {image_range}")
         self.operator = operator
         self.fidelity: Gaussian = as_fidelity(fidelity)
         self.prior = prior
         self.image_range = image_range
         self.notes: dict[str, Any] = {}
-        self.data = self._checked_data(data)
-        self.batch_shape = tuple(self.data.shape[: self.data.ndim - len(operator.range_shape)])
-        self.y = self.data.reshape(-1, *operator.range_shape)
+        checked = self._checked_data(data)
+        self.batch_shape = tuple(checked.shape[: checked.ndim - len(operator.range_shape)])
+        self.y = checked.reshape(-1, *operator.range_shape)
         self.x0 = self._checked_image(x0, "x0")
         self.reference = self._checked_image(reference, "reference")
         self.strength = torch.ones(self.y.shape[0], dtype=torch.float32, device=self.y.device)
@@ -125,9 +127,7 @@ class Problem:
 
     def _checked_data(self, data: Any) -> Tensor:
         operator, name = self.operator, type(self.operator).__name__
-        y = data if isinstance(data, Tensor) else torch.as_tensor(data)
-        if not (y.is_floating_point() or y.is_complex()):
-            y = y.to(torch.float32)
+        y = as_numbers(data, "the data")
         y = operator._checked(y.detach(), adjoint=True)
         if y.numel() == 0:
             raise ValueError(f"the data are empty (shape {tuple(y.shape)}): nothing to reconstruct")
@@ -145,14 +145,18 @@ class Problem:
     def _checked_image(self, image: Any, label: str) -> Tensor | None:
         if image is None:
             return None
-        x = image if isinstance(image, Tensor) else torch.as_tensor(image)
-        x = x.detach().to(self.y.device)
+        x = as_numbers(image, label).detach().to(self.y.device)
         wanted = (*self.batch_shape, *self.operator.domain_shape)
         if tuple(x.shape) not in (wanted, self.operator.domain_shape):
             raise ShapeError(f"{label} must have shape {wanted}, got {tuple(x.shape)}")
         if not bool(torch.isfinite(x).all()):
             raise ValueError(f"{label} holds NaN or infinite values")
-        x = x.to(self.y.dtype if x.is_complex() or not self.y.is_complex() else self.y.real.dtype)
+        if x.is_complex() and not self.is_complex:
+            raise TypeError(
+                f"{label} is complex, but {type(self.operator).__name__} reconstructs real images from these data: "
+                "pass its real part, or its magnitude"
+            )
+        x = x.to(complex_dtype(self.y.dtype) if self.is_complex else real_dtype(self.y.dtype))
         return x.expand(wanted).reshape(-1, *self.operator.domain_shape)
 
     def _check_prior(self) -> None:
@@ -176,6 +180,11 @@ class Problem:
                 )
 
     # What algorithms use: one batch axis, always
+
+    @property
+    def data(self) -> Tensor:
+        """The data in their batch shape."""
+        return self.y.reshape(*self.batch_shape, *self.operator.range_shape)
 
     @property
     def items(self) -> int:
@@ -251,7 +260,7 @@ class Problem:
     def project(self, x: Tensor) -> Tensor:
         """The image inside every constraint that acts on the image itself."""
         for term in self.terms:
-            if term.constraint and term.K.domain_shape == term.K.range_shape:
+            if term.constraint and isinstance(term.K, Identity):
                 x = term.prox(x, 1.0, self.strength)
         return x
 
@@ -290,7 +299,7 @@ class Problem:
             value = self.__dict__.get(name)
             if value is not None:
                 part.__dict__[name] = value[items]
-        part.item_fidelity = self.item_fidelity.select(items)
+        part.fidelity = part.item_fidelity = self.item_fidelity.select(items)
         part.batch_shape = (len(items),)
         return part
 
@@ -338,3 +347,38 @@ class Problem:
         batch = f", batch {self.batch_shape}" if self.batch_shape else ""
         prior = "no prior" if self.prior is None else " + ".join(type(m).__name__ for m in self.prior.members)
         return f"Problem({self.operator}, {prior}, {self.fidelity}{batch})"
+
+
+def as_numbers(values: Any, label: str) -> Tensor:
+    """A floating-point or complex tensor of an array, a nested list or a tensor, as single precision or more.
+
+    Arrays keep double precision; Python numbers, whole numbers and half precision become float32.
+
+    Raises:
+        TypeError: something that is no array of numbers; `label` names it.
+    """
+    if isinstance(values, Tensor):
+        tensor = values
+    else:
+        try:
+            array = np.array(values)
+        except ValueError as error:
+            raise TypeError(f"{label} must be an array of numbers: {error}") from None
+        if array.dtype.kind not in "biufc":
+            raise TypeError(
+                f"{label} must be numbers (a tensor, an array or a nested list), got {type(values).__name__}"
+                + (": read a file with recon.load" if isinstance(values, str | Path) else "")
+            )
+        tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+        if not isinstance(values, np.ndarray | np.generic):  # Python numbers have no precision of their own
+            tensor = tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)
+    if tensor.is_complex():
+        return tensor.to(torch.promote_types(tensor.dtype, torch.complex64))
+    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
+
+
+def _is_range(bounds: Any) -> bool:
+    if not isinstance(bounds, Sequence) or len(bounds) != 2:
+        return False
+    low, high = bounds
+    return math.isfinite(low) and math.isfinite(high) and low < high

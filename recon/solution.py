@@ -24,6 +24,7 @@ class Solution:
 
     Attributes:
         image: ``(*batch, *domain_shape)``.
+        item_ndim: how many trailing axes make one image.
         history: name -> one entry a record: a number for a single image, a list of numbers for a batch. Always
             there: ``iteration``, ``seconds``, ``objective`` f(Ax; y) + sum g_i(K_i x), ``residual`` |Ax - y|_w and
             ``change`` |x_k - x_(k-1)| / |x_k|; splitting algorithms add ``primal`` and ``dual``, a reference adds
@@ -40,6 +41,7 @@ class Solution:
     """
 
     image: Tensor
+    item_ndim: int
     history: dict[str, list[Any]]
     reason: str
     reasons: list[str]
@@ -65,7 +67,7 @@ class Solution:
             file.attrs["format"] = FORMAT
             file.attrs["record"] = json.dumps(record)
             file["image"] = self.image.cpu().numpy()
-        save_png(folder / "image.png", self.image)
+        save_png(folder / "image.png", self.image, item_ndim=self.item_ndim)
         return folder
 
     @staticmethod
@@ -90,13 +92,19 @@ class Solution:
             raise ValueError(f"{file_path} cannot be read as a recon solution: {error}") from None
         return Solution(image=image, **record)
 
-    def report(self, path: str | Path, reference: Tensor | None = None) -> Path:
-        """Write one self-contained HTML page: image, reference, differences, metrics, curves, provenance."""
+    def report(self, path: str | Path, reference: Tensor | None = None, **options: Any) -> Path:
+        """Write one self-contained HTML page: image, reference, differences, metrics, curves, provenance.
+
+        Args:
+            path: where to.
+            reference: true image; None takes the problem's own, if it has one.
+            options: of `recon.report.solution_report`, such as ``unit="1/mm"`` or ``window=(0, 0.03)``.
+        """
         from recon.report import solution_report
 
         if reference is None and self.problem is not None and self.problem.reference is not None:
             reference = self.problem.unflatten(self.problem.reference)
-        return solution_report(self, path, reference=reference)
+        return solution_report(self, path, reference=reference, **options)
 
     def __repr__(self) -> str:
         end = "converged" if self.converged else "not converged"

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from recon import registry
 from recon.linear import LinearOperator
-from recon.priors import Functional, Prior
-from recon.problem import Problem
+from recon.priors import Functional, Prior, checked_weight
+from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
 from recon.registry import UnknownNameError
 from recon.runner import Snapshot, run
@@ -100,12 +100,13 @@ def solve(
             seconds_before=time.perf_counter() - began,
             callback=callback,
             report=report,
-            metrics={} if problem.reference is None else {"psnr": _psnr},
+            metrics={"psnr": _psnr} if _has_values(problem.reference) else {},
             checkpoint=None if checkpoint is None else Path(checkpoint),
         )
     single = not problem.batch_shape
     solution = Solution(
         image=problem.unflatten(outcome.image),
+        item_ndim=len(problem.operator.domain_shape),
         history={
             name: [row[0] if single and isinstance(row, list) else row for row in column]
             for name, column in outcome.history.items()
@@ -160,7 +161,7 @@ def _posed(
         image_range, notes = None, {}
         if y is None:
             raise TypeError("solve needs the data y: recon.solve(op, prior, y)")
-    y = y if isinstance(y, Tensor) else torch.as_tensor(y)
+    y = as_numbers(y, "the data")
     if dtype is not None:
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype is the precision, torch.float32 or torch.float64, got {dtype}")
@@ -181,10 +182,7 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
         if weight is not None:
             raise ValueError(f"weight={weight!r} was given, but there is no prior to weigh")
         return prior
-    if weight != "auto":
-        if isinstance(weight, str) or not float(weight) >= 0:
-            raise ValueError(f"weight must be a number >= 0, 'auto' or None, got {weight!r}")
-        weight = float(weight)
+    weight = checked_weight(weight, "weight")
     import copy
 
     changed = copy.deepcopy(prior)
@@ -198,7 +196,7 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
             "give each its own, as in TotalVariation(1e-3) + L1(1e-4)"
         )
     for member in chosen:
-        member.weight = weight  # type: ignore[assignment]
+        member.weight = weight
     return changed
 
 
@@ -229,16 +227,15 @@ def default_algorithm(problem: Problem) -> Algorithm:
 
 
 def _psnr(image: Tensor, reference: Tensor) -> Tensor:
+    """PSNR of each item, peak: the largest magnitude of its reference."""
     from recon.metrics import PSNR
 
-    ndim = reference.ndim - 1
-    peak = reference.abs().reshape(reference.shape[0], -1).amax(1)
-    return torch.stack(
-        [
-            PSNR(data_range=float(top.clamp_min(1e-30)))(item[None], true[None], item_ndim=ndim)[0]
-            for item, true, top in zip(image, reference, peak, strict=True)
-        ]
-    )
+    return PSNR(data_range="max")(image, reference, item_ndim=reference.ndim - 1)
+
+
+def _has_values(reference: Tensor | None) -> bool:
+    """Whether every item of the reference has a value to take a peak from."""
+    return reference is not None and bool((reference != 0).flatten(1).any(1).all())
 
 
 class _progress:  # noqa: N801

@@ -113,7 +113,6 @@ def recon_operators() -> list[OperatorEntry]:
             name="identity",
             factory="recon.linear:Identity",
             summary="the image itself (denoising)",
-            nonnegative=True,
             tags=("image restoration",),
             examples=(Example({"shape": (5, 6)}),),
         ),

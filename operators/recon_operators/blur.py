@@ -124,12 +124,14 @@ class Blur(LinearOperator):
 
 
 def _is_named(kernel: Any) -> bool:
-    return isinstance(kernel, tuple | list) and len(kernel) > 0 and isinstance(kernel[0], str)
+    if isinstance(kernel, tuple | list):
+        return len(kernel) > 0 and isinstance(kernel[0], str)
+    return kernel == "gaussian" if isinstance(kernel, str) else False
 
 
 def _gaussian_kernel(kernel: Any, shape: tuple[int, ...]) -> Tensor:
     if kernel[0] != "gaussian" or len(kernel) != 2:
-        raise ValueError(f"kernel must be an array or ('gaussian', sigma in pixels), got {tuple(kernel)}")
+        raise ValueError(f"kernel must be an array or ('gaussian', sigma in pixels), got {kernel!r}")
     sigma = float(kernel[1])
     if not 0 < sigma < math.inf:
         raise ValueError(f"the Gaussian kernel needs a sigma > 0 pixels, got {kernel[1]}")
@@ -153,8 +155,6 @@ def _check_kernel(kernel: Tensor, shape: tuple[int, ...]) -> None:
         )
     sides = shape[-kernel.ndim :]
     if any(small > large for small, large in zip(kernel.shape, sides, strict=True)):
-        raise ValueError(
-            f"kernel of shape {tuple(kernel.shape)} is larger than the image {sides}: crop it"
-        )
+        raise ValueError(f"kernel of shape {tuple(kernel.shape)} is larger than the image {sides}: crop it")
     if not bool(kernel.any()):
         raise ValueError("kernel is zero everywhere: it would blur every image to nothing")

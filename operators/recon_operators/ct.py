@@ -175,20 +175,14 @@ class ParallelBeam(LinearOperator):
 
     def _forward(self, x: Tensor) -> Tensor:
         projector, images = self._prepared(x)
-        if isinstance(projector, SparseProjector):
-            return projector.forward(images.flatten(1)).reshape(-1, *self.range_shape)
         return projector.forward(images)
 
     def _adjoint(self, y: Tensor) -> Tensor:
         projector, sinograms = self._prepared(y)
-        if isinstance(projector, SparseProjector):
-            return projector.adjoint(sinograms.flatten(1)).reshape(-1, *self.domain_shape)
         return projector.adjoint(sinograms)
 
     def _gram(self, x: Tensor) -> Tensor:
         projector, images = self._prepared(x)
-        if isinstance(projector, SparseProjector):
-            return projector.adjoint(projector.forward(images.flatten(1))).reshape(-1, *self.domain_shape)
         return projector.adjoint(projector.forward(images))
 
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002

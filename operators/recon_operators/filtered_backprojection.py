@@ -83,7 +83,7 @@ def ramp_response(length: int, spacing: float, filter: str = "ram-lak", cutoff: 
         raise ValueError(f"filter must be one of {', '.join(WINDOWS)}, got {filter!r}")
     if not 0 < cutoff <= 1:
         raise ValueError(f"cutoff must be a fraction of the Nyquist frequency in (0, 1], got {cutoff!r}")
-    distance = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64).abs()
+    distance = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64).abs().round()  # 1/length is inexact
     odd = distance % 2 == 1
     kernel = torch.zeros(length, dtype=torch.float64)
     kernel[odd] = -1 / (math.pi * distance[odd]) ** 2

@@ -73,16 +73,19 @@ class Gradient(LinearOperator):
             dim, step = dims + axis, 1 / self.spacing[axis]
             last = component.shape[dim] - 1
             if result is None:
-                result = component * -step
-                if self.boundary == "neumann":
-                    result.narrow(dim, last, 1).zero_()
-            elif self.boundary == "periodic":
-                result.sub_(component, alpha=step)
+                # the first axis writes the whole image: differences inside, then the two edges
+                result = torch.empty_like(component)
+                before, here = component.narrow(dim, 0, last), component.narrow(dim, 1, last)
+                torch.sub(before, here, out=result.narrow(dim, 1, last))
+                torch.neg(component.narrow(dim, 0, 1), out=result.narrow(dim, 0, 1))
+                if step != 1:
+                    result.mul_(step)
             else:
-                result.narrow(dim, 0, last).sub_(component.narrow(dim, 0, last), alpha=step)
-            result.narrow(dim, 1, last).add_(component.narrow(dim, 0, last), alpha=step)
-            if self.boundary == "periodic":
-                result.narrow(dim, 0, 1).add_(component.narrow(dim, last, 1), alpha=step)
+                result.sub_(component, alpha=step)
+                result.narrow(dim, 1, last).add_(component.narrow(dim, 0, last), alpha=step)
+            # the last difference leads back to the first pixel, or does not exist
+            end = last if self.boundary == "neumann" else 0
+            result.narrow(dim, end, 1).add_(component.narrow(dim, last, 1), alpha=step)
         assert result is not None
         return result
 

@@ -45,10 +45,16 @@ class ParallelGeometry:
 
     @property
     def entries(self) -> int:
-        """Entries of the matrix, to about 1 % (exactly in the mean where the detector covers the image)."""
-        reach = np.maximum(np.abs(np.cos(self.angles)), np.abs(np.sin(self.angles))) * self.pixel_size
-        met = np.minimum(2 * reach / self.detector_size, self.detectors)
-        return int(math.prod(self.shape) * float(met.sum()))
+        """Entries of the matrix, to a few per cent: how many elements lie in the footprints of the pixels."""
+        cosine, sine = np.abs(np.cos(self.angles)), np.abs(np.sin(self.angles))
+        footprint = 2 * np.maximum(cosine, sine) * self.pixel_size
+        across = np.maximum(cosine * self.shape[1], 1e-3) * self.pixel_size
+        along = np.maximum(sine * self.shape[0], 1e-3) * self.pixel_size
+        line = self.detectors * self.detector_size
+        start, end = self.detector_offset - line / 2, self.detector_offset + line / 2
+        seen = _share_before(end, across, along) - _share_before(start, across, along)
+        met = np.minimum(footprint / self.detector_size, self.detectors)
+        return int(math.prod(self.shape) * float((seen * met).sum()))
 
     @property
     def positions(self) -> _Array:
@@ -137,6 +143,15 @@ def _allocated(counts: _Array, columns: int, dtype: type[np.floating[Any]]) -> t
         starts, np.empty(entries, dtype=np.int32), np.empty(entries, dtype=dtype), (counts.size, columns)
     )
     return rows, starts[:-1].reshape(counts.shape).copy()
+
+
+def _share_before(position: float, across: _Array, along: _Array) -> _Array:
+    """The share of a rectangle's area that projects below a position; its shadow's profile is a trapezium."""
+    corners = [
+        (sign, np.maximum(position + (across_sign * across + along_sign * along) / 2, 0))
+        for across_sign, along_sign, sign in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
+    ]
+    return sum(sign * corner**2 for sign, corner in corners) / (2 * across * along)
 
 
 def _check_entries(entries: int) -> None:

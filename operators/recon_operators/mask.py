@@ -121,7 +121,7 @@ def fill_holes(image: Tensor, mask: Tensor) -> Tensor:
 
 
 _SWEEPS = 2
-_RING = torch.tensor([[1.0, 2.0, 1.0], [2.0, 0.0, 2.0], [1.0, 2.0, 1.0]]).reshape(1, 1, 3, 3) / 12
+_RING = torch.tensor([[1, 2, 1], [2, 0, 2], [1, 2, 1]], dtype=torch.float64).reshape(1, 1, 3, 3) / 12
 """Twice every hole becomes the mean of its neighbours: that removes the pyramid's blocks (0.3 to 1 dB)."""
 
 

@@ -14,7 +14,7 @@ from recon.parameters import Param
 from recon_operators.arrays import ArrayLike, Derived, as_mask, as_tensor
 from recon_operators.circulant import circulant_inverse
 
-_OUTER_SHARE, _OUTER_LEAST = 0.05, 64
+_OUTER_SHARE, _OUTER_LEAST = 0.05, 256
 """The share of the measured samples, and their least number, that tells the noise level."""
 
 
@@ -82,7 +82,7 @@ class CartesianMRI(LinearOperator):
         total: Tensor | None = None
         for coils in self._coil_groups(y.device):
             image = torch.fft.ifft2(y[..., coils, :, :] * phase, norm="ortho")
-            total = _add(total, image.mul_(self._conjugate_maps(y.dtype)[coils]).sum(-3))
+            total = _add_coils(total, image.mul_(self._conjugate_maps(y.dtype)[coils]))
         assert total is not None
         return total
 
@@ -98,7 +98,7 @@ class CartesianMRI(LinearOperator):
         total: Tensor | None = None
         for coils in self._coil_groups(x.device):
             kspace = torch.fft.fftn(maps[coils] * x.unsqueeze(-3), dim=axes).mul_(mask)
-            total = _add(total, torch.fft.ifftn(kspace, dim=axes).mul_(conjugate[coils]).sum(-3))
+            total = _add_coils(total, torch.fft.ifftn(kspace, dim=axes).mul_(conjugate[coils]))
         assert total is not None
         return total
 
@@ -155,7 +155,9 @@ class CartesianMRI(LinearOperator):
 
         The image's own k-space is weakest there. The median of |k|^2 of complex Gaussian noise is 2 ln 2
         times the variance; it ignores the few outer samples that edges in the image make large. The coils'
-        variances are averaged.
+        variances are averaged. An image that has not faded at the highest frequencies sets a floor: 0.3 %
+        of the maximum for a clinical slice of 512 x 512, 1 to 3 % for simulated data of photographs and
+        phantoms.
         """
         outer = self._derived.get("outer samples", self.mask, self._outermost)
         power = y.flatten(-2)[..., outer].abs().square().median(dim=-1).values / (2 * math.log(2))
@@ -307,5 +309,7 @@ def _varying_axes(mask: Tensor) -> tuple[int, ...]:
     return tuple(axis for axis in (-2, -1) if bool((mask != mask.narrow(axis, 0, 1)).any()))
 
 
-def _add(total: Tensor | None, part: Tensor) -> Tensor:
+def _add_coils(total: Tensor | None, images: Tensor) -> Tensor:
+    """Add the sum of images (..., coils, H, W) to the total."""
+    part = images.squeeze(-3) if images.shape[-3] == 1 else images.sum(-3)
     return part if total is None else total.add_(part)

@@ -147,30 +147,36 @@ class Downsample(LinearOperator):
         do not see (others = 0, as for a gradient); then its own equation gives s, and s gives it.
         """
         axes = tuple(range(-len(self.domain_shape), 0))
-        zero_frequency = torch.zeros(h.shape, dtype=torch.bool, device=h.device)
-        zero_frequency[0, 0] = True
-        unseen = zero_frequency & (others <= 0)
-        unseen_group = unseen[..., : self.range_shape[-2], : self.range_shape[-1]]
-        inverse = torch.where(unseen, 1, others).reciprocal()
-        weighted, denominator = h * inverse, 1 + self._fold(h.abs().square() * inverse)
+        rows, columns = self.range_shape[-2:]
+        h_zero, group = h[0, 0], h[::rows, ::columns]  # the zero frequency and those that fold onto it
+        unseen = others[..., 0, 0] <= 0
+        inverse = others.reciprocal()
+        inverse[..., 0, 0] = torch.where(unseen, 1, inverse[..., 0, 0])
+        weighted = h * inverse
+        denominator = 1 + self._fold(h.conj() * weighted).real
+        spread = self._unfolded(weighted.conj())
 
         def apply(b: Tensor) -> Tensor:
             B = torch.fft.fftn(b, dim=axes)
             s = self._fold(weighted * B) / denominator
-            s = torch.where(unseen_group, B[..., :1, :1] / h[:1, :1].conj(), s)
-            X = (B - h.conj() * s.repeat(*(1,) * (s.ndim - 2), self.factor, self.factor)) * inverse
-            rest = self._fold(torch.where(unseen, 0, h * X))[..., :1, :1]
-            X = torch.where(unseen, self.factor**2 * (s[..., :1, :1] - rest) / h[:1, :1], X)
+            s_zero = torch.where(unseen, B[..., 0, 0] / h_zero.conj(), s[..., 0, 0])
+            s[..., 0, 0] = s_zero
+            X = B * inverse - (spread * s.unsqueeze(-2).unsqueeze(-4)).flatten(-4, -3).flatten(-2, -1)
+            rest = (group * X[..., ::rows, ::columns]).sum((-2, -1)) - h_zero * X[..., 0, 0]
+            X[..., 0, 0] = torch.where(unseen, (self.factor**2 * s_zero - rest) / h_zero, X[..., 0, 0])
             x = torch.fft.ifftn(X, dim=axes)
             return x if b.is_complex() else x.real
 
         return apply
 
+    def _unfolded(self, spectrum: Tensor) -> Tensor:
+        """(..., f, H/f, f, W/f): the frequencies that fold onto one side by side."""
+        rows, columns = self.range_shape[-2:]
+        return spectrum.unflatten(-1, (self.factor, columns)).unflatten(-3, (self.factor, rows))
+
     def _fold(self, spectrum: Tensor) -> Tensor:
         """Sum over the frequencies that downsampling makes one, over f^2."""
-        rows, columns = self.range_shape[-2:]
-        groups = spectrum.unflatten(-1, (self.factor, columns)).unflatten(-3, (self.factor, rows))
-        return groups.sum((-4, -2)) / self.factor**2
+        return self._unfolded(spectrum).sum((-4, -2)) / self.factor**2
 
     # What is computed once
 

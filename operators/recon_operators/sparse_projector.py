@@ -13,45 +13,83 @@ import torch
 from torch import Tensor
 
 from recon_operators.joseph import ParallelGeometry, SparseRows, joseph_matrix
+from recon_operators.scan_symmetry import ScanSymmetry, find_symmetry
 
 _INDEX_BYTES = 4
-_MOST_COLUMNS = 8  # MKL's product slows down beyond some eight column-major right-hand sides
+_FEWEST_COLUMNS = 8  # right-hand sides of one product; more slow MKL down, unless all fit the cache
+_CACHED = 2**18
 
 
 @dataclass(frozen=True, eq=False)
 class SparseProjector:
-    """A and its transpose, both stored: torch converts a transposed sparse view anew at every product.
+    """A and its transpose for a scan: the matrices of a part of it, from which the rest follows by symmetry.
+
+    Both are stored, because torch converts a transposed view of a sparse tensor anew at every product.
 
     Attributes:
-        matrix: A in mm, sparse CSR (views * detectors, height * width), int32 indices.
-        transpose: A^T, sparse CSR.
+        geometry: the whole scan.
+        symmetry: its turns and rays.
+        matrix: the part's projection matrix in mm, sparse CSR (rays, pixels) with int32 indices.
+        transpose: its transpose, sparse CSR.
+        rays: for each ray of the scan its place in ``(turns, rows of the matrix)``.
     """
 
+    geometry: ParallelGeometry
+    symmetry: ScanSymmetry
     matrix: Tensor
     transpose: Tensor
+    rays: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        """A x for flat images ``(B, height * width)``: ``(B, views * detectors)``."""
-        return _product(self.matrix, images)
+        """A x for ``(B, height, width)``: ``(B, views, detectors)``."""
+        turns = self.symmetry.turns
+        if len(turns) == 1:
+            sinograms = _product(self.matrix, images.flatten(1))
+        else:
+            turned = images.new_empty(len(images), len(turns), *self.geometry.shape)
+            for number, turn in enumerate(turns):
+                turned[:, number] = turn.apply(images)
+            parts = _product(self.matrix, turned.flatten(2).flatten(0, 1))
+            sinograms = parts.reshape(len(images), -1).index_select(1, self.rays)
+        return sinograms.reshape(-1, self.geometry.views, self.geometry.detectors)
 
     def adjoint(self, sinograms: Tensor) -> Tensor:
-        """A^T y for flat sinograms ``(B, views * detectors)``: ``(B, height * width)``."""
-        return _product(self.transpose, sinograms)
+        """A^T y for ``(B, views, detectors)``: ``(B, height, width)``."""
+        turns = self.symmetry.turns
+        if len(turns) == 1:
+            return _product(self.transpose, sinograms.flatten(1)).reshape(-1, *self.geometry.shape)
+        parts = sinograms.new_zeros(len(sinograms), len(turns) * self.matrix.shape[0])
+        if self.symmetry.distinct:
+            parts[:, self.rays] = sinograms.flatten(1)
+        else:
+            parts.index_add_(1, self.rays, sinograms.flatten(1))
+        spread = _product(self.transpose, parts.reshape(-1, self.matrix.shape[0]))
+        spread = spread.reshape(len(sinograms), len(turns), *self.geometry.shape)
+        images = turns[0].undo(spread[:, 0])
+        for number, turn in enumerate(turns[1:], start=1):
+            images = images + turn.undo(spread[:, number])
+        return images
 
     @property
     def bytes(self) -> int:
-        """Memory that the two matrices take."""
-        return sum(
-            part.numel() * part.element_size()
-            for stored in (self.matrix, self.transpose)
-            for part in (stored.crow_indices(), stored.col_indices(), stored.values())
-        )
+        """Memory that the two matrices and the table of rays take."""
+        parts = [self.rays]
+        for stored in (self.matrix, self.transpose):
+            parts += [stored.crow_indices(), stored.col_indices(), stored.values()]
+        return sum(part.numel() * part.element_size() for part in parts)
+
+    def to(self, device: torch.device) -> SparseProjector:
+        """The same on another device."""
+        moved = (self.matrix.to(device), self.transpose.to(device), self.rays.to(device))
+        return SparseProjector(self.geometry, self.symmetry, *moved)
 
 
 def estimated_bytes(geometry: ParallelGeometry, dtype: torch.dtype = torch.float32) -> int:
-    """Memory that the matrix of a geometry and its transpose will take."""
-    rows = geometry.views * geometry.detectors + geometry.shape[0] * geometry.shape[1]
-    return 2 * geometry.entries * (dtype.itemsize + _INDEX_BYTES) + rows * _INDEX_BYTES
+    """Memory that the matrices of a geometry will take."""
+    part = find_symmetry(geometry).part
+    pointers = part.views * part.detectors + part.shape[0] * part.shape[1]
+    table = geometry.views * geometry.detectors * torch.int64.itemsize
+    return 2 * part.entries * (dtype.itemsize + _INDEX_BYTES) + pointers * _INDEX_BYTES + table
 
 
 def sparse_projector(
@@ -95,7 +133,7 @@ class MatrixCache:
                 found = (
                     _build(geometry, dtype)
                     if device.type == "cpu"
-                    else _moved(self.get(geometry, dtype, torch.device("cpu")), device)
+                    else self.get(geometry, dtype, torch.device("cpu")).to(device)
                 )
             self._remember(key, found)
         return found
@@ -128,12 +166,14 @@ _cache = MatrixCache(most_bytes=2 * 1024**3)
 
 
 def _build(geometry: ParallelGeometry, dtype: torch.dtype) -> SparseProjector:
+    symmetry = find_symmetry(geometry)
     precision = np.float64 if dtype == torch.float64 else np.float32
-    matrix, transpose = joseph_matrix(geometry, precision, threads=torch.get_num_threads())
-    return SparseProjector(_as_tensor(matrix), _as_tensor(transpose))
+    matrix, transpose = joseph_matrix(symmetry.part, precision, threads=torch.get_num_threads())
+    return SparseProjector(geometry, symmetry, sparse_tensor(matrix), sparse_tensor(transpose), symmetry.rays)
 
 
-def _as_tensor(rows: SparseRows) -> Tensor:
+def sparse_tensor(rows: SparseRows) -> Tensor:
+    """The rows as a torch sparse CSR tensor on the same memory."""
     starts, columns, values = (torch.from_numpy(part) for part in (rows.starts, rows.columns, rows.values))
     with warnings.catch_warnings():
         # the products used here are MKL's and cuSPARSE's own and tested against dense ones
@@ -141,17 +181,14 @@ def _as_tensor(rows: SparseRows) -> Tensor:
         return torch.sparse_csr_tensor(starts, columns, values, rows.shape, check_invariants=False)
 
 
-def _moved(projector: SparseProjector, device: torch.device) -> SparseProjector:
-    return SparseProjector(projector.matrix.to(device), projector.transpose.to(device))
-
-
 def _product(matrix: Tensor, rows: Tensor) -> Tensor:
     """``rows @ matrix.T``; one row as a vector, several as column-major right-hand sides without a copy."""
     result = rows.new_empty(rows.shape[0], matrix.shape[0])
-    for start in range(0, rows.shape[0], _MOST_COLUMNS):
-        some = rows[start : start + _MOST_COLUMNS]
+    step = max(_FEWEST_COLUMNS, _CACHED // matrix.shape[1])
+    for start in range(0, rows.shape[0], step):
+        some = rows[start : start + step]
         if some.shape[0] == 1:
             torch.mv(matrix, some[0], out=result[start])
         else:
-            result[start : start + _MOST_COLUMNS] = (matrix @ some.T).T
+            result[start : start + step] = (matrix @ some.T).T
     return result

@@ -43,3 +43,7 @@ class Tikhonov(Functional):
     def _prox(self, z: Tensor, threshold: Step) -> Tensor:
         """z / (1 + threshold)."""
         return z / (1 + threshold)
+
+    def extra_repr(self) -> str:
+        """Parameters for `repr`."""
+        return f"weight={self.weight}, of={self.of!r}"

@@ -49,15 +49,20 @@ class TotalVariation(Functional):
     def _magnitude(self, z: Tensor) -> Tensor:
         # vector_norm over a short leading axis is many times slower than these few passes
         squares = z.real.square().add_(z.imag.square()) if z.is_complex() else z.square()
-        return squares.sum(1, keepdim=True).sqrt_()
+        # held above zero, where the root has no finite derivative
+        return squares.sum(1, keepdim=True).clamp_min_(torch.finfo(squares.dtype).tiny).sqrt_()
 
     def _penalty(self, z: Tensor) -> Tensor:
         return self._magnitude(z) if self.isotropic else z.abs()
 
     def _prox(self, z: Tensor, threshold: Step) -> Tensor:
         """Shrink the gradient's length: z max(0, 1 - threshold/|z|)."""
-        magnitude = self._magnitude(z) if self.isotropic else z.abs()
-        return z * torch.clamp_min(1 - threshold / magnitude.clamp_min(torch.finfo(magnitude.dtype).tiny), 0)
+        magnitude = self._magnitude(z) if self.isotropic else z.abs().clamp_min(torch.finfo(z.dtype).tiny)
+        return z * torch.clamp_min(1 - threshold / magnitude, 0)
+
+    def extra_repr(self) -> str:
+        """Parameters for `repr`."""
+        return f"weight={self.weight}, isotropic={self.isotropic}, boundary={self.boundary!r}"
 
 
 TV = TotalVariation

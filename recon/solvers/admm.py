@@ -24,7 +24,8 @@ class ADMMState:
         z, u: one split z_i = K_i x and one scaled dual u_i a term, ``(B, *K_i.range_shape)``.
         rho: one penalty a term, ``(B,)``, in units of the weight (see `ADMM`).
         iteration: iterations done, ``(B,)``.
-        primal, dual: relative residuals, ``(B,)``.
+        primal: |K_i x - z_i| / max(|K_i x|, |z_i|), the largest of all terms, ``(B,)``.
+        dual: |rho (z_k - z_(k-1))| / |rho u| over all terms together, ``(B,)``.
     """
 
     x: Tensor
@@ -98,18 +99,22 @@ class ADMM(Iterative):
         x, normal_x = self._image_update(problem, state, rho, b)
         relaxation = self._relaxation(problem)
         splits, duals = [], []
-        primal = dual = torch.zeros_like(state.primal)
+        primal = step = force = torch.zeros_like(state.primal)
         for term, weight, z, u in zip(terms, penalties, state.z, state.u, strict=True):
             mapped = term.K._run(x, adjoint=False)
             relaxed = torch.lerp(z, mapped, relaxation) if relaxation != 1 else mapped
             v = relaxed + u
             new_z = term.prox(v, 1 / per_item(weight, v).to(real_dtype(v.dtype)), problem.strength)
             new_u = v - new_z
-            scale = torch.maximum(norm(mapped), norm(new_z)).clamp_min(1e-30)
-            primal = torch.maximum(primal, norm(mapped - new_z) / scale)
-            dual = torch.maximum(dual, norm(new_z - z) / norm(new_u).clamp_min(1e-30))
+            size = torch.maximum(norm(mapped), norm(new_z)).clamp_min(1e-30)
+            primal = torch.maximum(primal, (norm(mapped - new_z) / size).to(primal))
+            step = step + (weight * norm(new_z - z)).to(primal).square()
+            force = force + (weight * norm(new_u)).to(primal).square()
             splits.append(new_z)
             duals.append(new_u)
+        # a constraint that does not bind has no dual: the data's own pull keeps the scale from vanishing
+        force = torch.maximum(force.sqrt(), 1e-3 * norm(problem.backprojection).to(force))
+        dual = step.sqrt() / force.clamp_min(1e-30)
         new = ADMMState(x, normal_x, splits, duals, state.rho, state.iteration + 1, primal, dual)
         return self._balanced(new) if self.rho == "auto" else new
 

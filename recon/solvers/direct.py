@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 from torch import Tensor
 
 from recon.problem import Problem
-from recon.stopping import MaxIterations, StoppingRule
+from recon.stopping import Progress, StoppingRule
 
 
 @dataclasses.dataclass
@@ -15,6 +16,17 @@ class DirectState:
     """The image."""
 
     x: Tensor
+
+
+class Done(StoppingRule):
+    """Fires after the first iteration: nothing is iterated."""
+
+    def fires(self, progress: Progress) -> Tensor:
+        """All items."""
+        return torch.ones_like(progress.change, dtype=torch.bool)
+
+    def __repr__(self) -> str:
+        return "direct reconstruction"
 
 
 class Direct:
@@ -37,8 +49,8 @@ class Direct:
         return state.x
 
     def default_stop(self) -> StoppingRule:
-        """One iteration."""
-        return MaxIterations(1)
+        """At once."""
+        return Done()
 
     def __repr__(self) -> str:
         return "Direct()"

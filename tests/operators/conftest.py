@@ -5,6 +5,12 @@ import torch
 from recon_data import samples
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def photograph() -> torch.Tensor:
     """The camera photograph in [0, 1], reduced to 128 x 128 by block means; float64."""

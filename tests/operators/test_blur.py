@@ -103,6 +103,7 @@ def test_a_pinv_option_that_does_not_exist_is_refused():
         ((4, 5), ("gaussian", 0.0), "sigma > 0 pixels, got 0.0"),
         ((4, 5), ("gaussian", 1.0, 2.0), r"\('gaussian', sigma in pixels\), got"),
         ((4, 5), ("disc", 2.0), r"\('gaussian', sigma in pixels\), got \('disc', 2.0\)"),
+        ((4, 5), "gaussian", r"\('gaussian', sigma in pixels\), got 'gaussian'"),
     ],
 )
 def test_kernels_that_do_not_fit_are_refused(shape, kernel, said):

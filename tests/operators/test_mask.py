@@ -23,12 +23,14 @@ def random_mask(*shape, share=0.5, seed=0):
 def test_filling_keeps_what_is_measured_and_constants(shape, share, is_complex, seed):
     mask = random_mask(*shape, share=share, seed=seed)
     dtype = torch.complex128 if is_complex else torch.float64
-    x = torch.randn(2, *shape, dtype=dtype)
+    x = torch.randn(2, *shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
     filled = Mask(mask).pinv(x * mask)
     assert filled.dtype == dtype
     assert torch.equal(filled * mask, x * mask)
     low, high = (x.real * mask).amin().clamp_max(0), (x.real * mask).amax().clamp_min(0)
-    assert bool(((filled.real >= low - 1e-9) & (filled.real <= high + 1e-9)).all())  # means of what is measured
+    assert bool(
+        ((filled.real >= low - 1e-9) & (filled.real <= high + 1e-9)).all()
+    )  # means of what is measured
     constant = torch.full((2, *shape), 0.7, dtype=dtype)
     assert torch.allclose(fill_holes(constant * mask, mask), constant, atol=1e-12)
 
@@ -69,7 +71,9 @@ def test_the_data_step_with_identities_is_pixel_by_pixel():
     op, identity = Mask(random_mask(5, 6)), Identity((5, 6))
     x = torch.randn(2, 5, 6, dtype=torch.complex128)
     rho = torch.tensor([0.1, 0.4], dtype=torch.float64).reshape(2, 1, 1)
-    assert torch.allclose(op.solve_gram(op.gram(x) + (rho + 0.2) * x, [rho, 0.2], [identity] * 2), x, atol=1e-12)
+    assert torch.allclose(
+        op.solve_gram(op.gram(x) + (rho + 0.2) * x, [rho, 0.2], [identity] * 2), x, atol=1e-12
+    )
     assert op.solve_gram(x, [0.1], [Gradient((5, 6))]) is None
     assert op.solve_gram(x, [0.0], [identity]) is None  # nothing determines the holes
 
@@ -81,7 +85,9 @@ def test_the_preconditioner_cuts_the_iterations(share, rho):
     op, K = Mask(mask), Gradient((24, 24))
     D = K.to_dense(torch.float64)
     M = torch.diag(mask.flatten().double()) + rho * D.T @ D
-    P = op.preconditioner([rho], [K])(torch.eye(576, dtype=torch.float64).reshape(576, 24, 24)).reshape(576, 576)
+    P = op.preconditioner([rho], [K])(torch.eye(576, dtype=torch.float64).reshape(576, 24, 24)).reshape(
+        576, 576
+    )
     plain, steered = conjugate_gradient_iterations(M, None, 1e-3), conjugate_gradient_iterations(M, P, 1e-3)
     assert steered <= 0.75 * plain, (plain, steered)
 

@@ -1,0 +1,263 @@
+"""Cartesian MRI against NumPy's shifted FFT, on simulated and on measured k-space."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recon_operators import Blur, CartesianMRI, Gradient
+from recon_operators.sampling import random_1d
+
+from recon.linear import Identity
+from recon.testing.operators import conjugate_gradient_iterations
+
+sides = st.integers(1, 9)
+kinds = st.sampled_from(["points", "columns", "rows", "full"])
+
+
+def centred_fft(x: np.ndarray) -> np.ndarray:
+    axes = (-2, -1)
+    return np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(x, axes), norm="ortho"), axes)
+
+
+def complex_noise(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.complex128)
+
+
+def some_mask(height, width, kind, seed):
+    points = np.random.default_rng(seed).integers(0, 2, (height, width)).astype(float)
+    points[height // 2, width // 2] = 1
+    masks = {"points": points, "columns": points[height // 2], "rows": points[:, width // 2, None]}
+    return masks.get(kind, np.ones((height, width)))
+
+
+def birdcage(coils, height, width):
+    """Smooth complex coil maps of uneven energy; complex64."""
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    maps = []
+    for angle in torch.arange(coils) * (2 * math.pi / coils):
+        distance = (rows - 1.2 * angle.sin()) ** 2 + (columns - 1.2 * angle.cos()) ** 2
+        phase = 2 * (columns * angle.sin() - rows * angle.cos()) + angle
+        maps.append(torch.polar(torch.exp(-distance), phase))
+    return torch.stack(maps)
+
+
+@given(sides, sides, kinds, st.integers(0, 3), st.integers(0, 99))
+@settings(max_examples=80, deadline=None)
+def test_it_is_the_masked_centred_fft_for_odd_and_even_sides(height, width, kind, coils, seed):
+    mask = some_mask(height, width, kind, seed)
+    maps = complex_noise(coils, height, width, seed=seed).numpy() if coils else None
+    op = CartesianMRI(mask, maps) if coils else CartesianMRI(mask, shape=(height, width))
+    x = complex_noise(2, height, width, seed=seed + 1)
+    reference = mask * centred_fft(x.numpy()[:, None] * maps if coils else x.numpy())
+    assert np.allclose(op(x).numpy(), reference, atol=1e-12)
+    y = complex_noise(*op(x).shape, seed=seed + 2)
+    matrix = op.to_dense(torch.complex128)
+    assert torch.allclose(op.adjoint(y).flatten(1), y.flatten(1) @ matrix.conj(), atol=1e-12)
+    assert torch.allclose(op.gram(x), op.adjoint(op(x)), atol=1e-12)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 48), (45, 63)])
+@pytest.mark.parametrize("kind", ["points", "columns", "rows"])
+@pytest.mark.parametrize("coils", [0, 3])
+def test_the_shortcut_of_the_normal_operator_is_exact_in_single_precision(height, width, kind, coils):
+    mask = some_mask(height, width, kind, 0)
+    op = CartesianMRI(mask, birdcage(coils, height, width) if coils else None, shape=(height, width))
+    x = complex_noise(2, height, width).to(torch.complex64)
+    pair = op.adjoint(op(x))
+    assert float((op.gram(x) - pair).norm() / pair.norm()) < 1e-6
+    assert len(op._transformed_axes) == {"points": 2, "columns": 1, "rows": 1}[kind]
+
+
+def test_a_mask_of_columns_is_repeated_to_the_size_of_the_image():
+    columns = [1, 0, 1, 1, 0]
+    full = torch.tensor(columns, dtype=torch.float32).expand(4, 5)
+    for mask in (columns, [columns]):
+        assert torch.equal(CartesianMRI(mask, shape=(4, 5)).mask, full)
+        assert torch.equal(CartesianMRI(mask, birdcage(2, 4, 5)).mask, full)
+    rows = torch.tensor([[1.0], [0], [1], [1]])
+    assert torch.equal(CartesianMRI(rows, shape=(4, 5)).mask, rows.expand(4, 5))
+    assert CartesianMRI([[1, 0, 1]], shape=(1, 3)).domain_shape == (1, 3)
+
+
+def test_the_norm_is_exact_for_one_coil_and_an_upper_bound_for_several():
+    maps = birdcage(4, 16, 15)
+    mask = random_1d((16, 15), 2, 0.2)
+    assert CartesianMRI(mask).norm() == 1
+    for sampled in (mask, torch.ones(16, 15)):
+        op = CartesianMRI(sampled, maps)
+        truth = float(torch.linalg.matrix_norm(op.to_dense(torch.complex128), 2))
+        assert truth <= op.norm() * (1 + 1e-7)
+        assert op.norm() <= 1.2 * truth
+    assert op.norm() == pytest.approx(truth, rel=1e-6)  # everything sampled
+
+
+def test_direct_reconstruction_of_full_data_is_the_image():
+    x = complex_noise(2, 12, 15)
+    maps = birdcage(3, 12, 15).to(torch.complex128)
+    maps[:, :2] = 0  # no coil sees the top
+    seen = x * (maps.abs().sum(0) > 0)
+    full = torch.ones(12, 15)
+    assert torch.allclose(CartesianMRI(full).pinv(CartesianMRI(full)(x)), x, atol=1e-12)
+    op = CartesianMRI(full, maps)
+    assert torch.allclose(op.pinv(op(x)), seen, atol=1e-9)
+    single = op.pinv(op(x.to(torch.complex64)))
+    assert single.dtype == torch.complex64
+    assert float((single - seen).abs().max()) < 1e-3
+
+
+def test_measured_k_space_becomes_the_image_that_numpy_gives(brain_kspace):
+    image = CartesianMRI(torch.ones(256, 256)).pinv(brain_kspace)
+    axes = (-2, -1)
+    reference = np.fft.fftshift(
+        np.fft.ifft2(np.fft.ifftshift(brain_kspace.numpy(), axes), norm="ortho"), axes
+    )
+    assert np.allclose(image.numpy(), reference, atol=1e-9)
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 10), (9, 11)])
+def test_the_data_step_of_one_coil_is_solved_exactly(height, width):
+    op = CartesianMRI(some_mask(height, width, "points", 3))
+    gradient, identity = Gradient((height, width), "periodic"), Identity((height, width))
+    x = complex_noise(2, height, width)
+    for rho, terms in (([0.2], [identity]), ([0.3], [gradient]), ([0.3, 0.1], [gradient, identity])):
+        b = op.gram(x) + sum(weight * K.gram(x) for weight, K in zip(rho, terms, strict=True))
+        assert torch.allclose(op.solve_gram(b, rho, terms), x, atol=1e-10)
+    assert op.solve_gram(x, [0.3], [Gradient((height, width))]) is None
+    assert CartesianMRI(op.mask, birdcage(2, height, width)).solve_gram(x, [0.2], [identity]) is None
+
+
+def test_the_symbol_is_the_mask_with_the_zero_frequency_first():
+    mask = torch.zeros(4, 5)
+    mask[2, 2] = 1  # the middle of the centred k-space
+    symbol = CartesianMRI(mask).fourier_symbol()
+    assert symbol[0, 0] == 1
+    assert symbol.sum() == 1
+
+
+def test_the_nearest_circulant_is_the_diagonal_in_the_fourier_domain():
+    maps = birdcage(3, 6, 5).to(torch.complex128)
+    maps = maps / maps.abs().square().sum(0).sqrt()
+    op = CartesianMRI(some_mask(6, 5, "points", 1), maps)
+    A = op.to_dense(torch.complex128)
+    F = (
+        torch.fft.fft2(torch.eye(30, dtype=torch.complex128).reshape(30, 6, 5), norm="ortho")
+        .reshape(30, 30)
+        .T
+    )
+    diagonal = torch.diagonal(F @ A.mH @ A @ F.mH).real
+    assert torch.allclose(op.approximate_symbol().flatten(), diagonal, atol=1e-12)
+
+
+@pytest.mark.parametrize("rho", [0.03, 0.3])
+@pytest.mark.parametrize("coils", ["one", "four", "four, seeing a disc"])
+def test_the_preconditioner_cuts_the_iterations(coils, rho):
+    mask = random_1d((20, 20), 2.5, 0.2)
+    maps = None if coils == "one" else birdcage(4, 20, 20)
+    if coils == "four, seeing a disc":
+        rows, columns = torch.meshgrid(torch.linspace(-1, 1, 20), torch.linspace(-1, 1, 20), indexing="ij")
+        maps = maps * (rows**2 + columns**2 < 0.8)
+    op, K = CartesianMRI(mask, maps), Gradient((20, 20))
+    A, D = op.to_dense(torch.complex128), K.to_dense(torch.complex128)
+    M = A.mH @ A + rho * op.norm() ** 2 * D.mH @ D
+    units = torch.eye(400, dtype=torch.complex128).reshape(400, 20, 20)
+    P = op.preconditioner([rho * op.norm() ** 2], [K])(units).reshape(400, 400).T
+    plain, steered = conjugate_gradient_iterations(M, None, 1e-3), conjugate_gradient_iterations(M, P, 1e-3)
+    assert steered <= 0.9 * plain, (plain, steered)
+
+
+@pytest.mark.parametrize("coils", [0, 4])
+@pytest.mark.parametrize("acceleration", [1, 4])
+@pytest.mark.parametrize("level", [0.002, 0.05])
+def test_the_noise_level_of_simulated_data_is_found(coils, acceleration, level, photograph):
+    mask = random_1d((128, 128), acceleration, 0.08)
+    op = CartesianMRI(mask, birdcage(coils, 128, 128) if coils else None)
+    image = Blur((128, 128), ("gaussian", 1.5))(
+        photograph
+    )  # a scanner's images fade towards high frequencies
+    noise = level * math.sqrt(2) * complex_noise(4, *op.range_shape)
+    measured = op.noise_level(op(image) + noise * mask)
+    assert float(measured.mean()) == pytest.approx(level, rel=0.05)
+    assert measured.tolist() == pytest.approx(
+        [level] * 4, rel=0.15
+    )  # 3 deviations of a median of 256 samples
+
+
+@pytest.mark.parametrize("acceleration", [1, 4])
+def test_the_noise_level_of_measured_data_adds_to_the_scanners_own(acceleration, brain_kspace):
+    mask = random_1d((256, 256), acceleration, 0.08, density="gaussian")
+    op = CartesianMRI(mask)
+    outside = (slice(16), slice(-16, None))
+    corners = torch.stack([brain_kspace[rows, columns] for rows in outside for columns in outside])
+    own = float(torch.view_as_real(corners).std())
+    added = torch.tensor([0.0, 5.0, 20.0], dtype=torch.float64)
+    noise = added.reshape(3, 1, 1) * math.sqrt(2) * complex_noise(3, 256, 256)
+    expected = torch.sqrt(own**2 + added**2)
+    assert op.noise_level((brain_kspace + noise) * mask).tolist() == pytest.approx(expected.tolist(), rel=0.1)
+
+
+def test_coil_maps_stay_complex_and_precise_when_the_operator_is_moved():
+    maps = complex_noise(2, 6, 5)
+    op, x = CartesianMRI(torch.ones(6, 5), maps), complex_noise(6, 5)
+    before = op(x)
+    assert torch.equal(op.to(torch.float64)(x), before)
+    assert torch.equal(op.coil_maps, maps)
+    single = op.to(torch.float32)
+    assert single.coil_maps.dtype == torch.complex64
+    assert torch.allclose(single(x), before, atol=1e-6)
+
+
+def test_a_changed_buffer_changes_every_result():
+    op, x = CartesianMRI(torch.ones(6, 5), birdcage(2, 6, 5)), complex_noise(6, 5)
+    op(x), op.gram(x), op.adjoint(op(x)), op.pinv(op(x)), op.norm(), op.approximate_symbol()
+    other = CartesianMRI(some_mask(6, 5, "points", 2), 2 * birdcage(2, 6, 5))
+    op.load_state_dict(other.state_dict())
+    y = other(x)
+    assert torch.equal(op(x), y)
+    assert torch.equal(op.gram(x), other.gram(x))
+    assert torch.equal(op.adjoint(y), other.adjoint(y))
+    assert torch.equal(op.pinv(y), other.pinv(y))
+    assert torch.equal(op.approximate_symbol(), other.approximate_symbol())
+    assert op.norm() == other.norm()
+
+
+def test_real_coil_maps_and_images_are_promoted():
+    op = CartesianMRI([[1, 0], [1, 1]], np.ones((1, 2, 2)))
+    assert op.coil_maps.dtype == torch.complex128
+    assert op(torch.ones(2, 2)).dtype == torch.complex64
+
+
+def test_it_says_what_it_is():
+    assert repr(CartesianMRI(random_1d((8, 8), 4, 0.2), birdcage(3, 8, 8))) == (
+        "CartesianMRI((8, 8) -> (3, 8, 8), coils=3, acceleration=4.00)"
+    )
+
+
+MAPS = np.ones((2, 4, 6))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (([[0, 0.5], [1, 1]],), r"only 0 .* and 1 .*got 0\.5"),
+        ((np.zeros((4, 6)),), r"mask of shape \(4, 6\) has no 1: nothing is measured"),
+        (
+            (np.ones((4, 5)), MAPS),
+            r"mask of shape \(4, 5\) does not fit the coil maps, which say .* = \(4, 6\)",
+        ),
+        ((np.ones((6, 1)), MAPS), r"does not fit the coil maps.*columns \(6,\) or rows \(4, 1\)"),
+        (([1, 0, 1],), r"a mask of shape \(3,\) does not tell the size of the image: give shape=\(H, W\)"),
+        (([[1, 0, 1]],), r"a mask of shape \(1, 3\) does not tell the size"),
+        ((np.ones((2, 2)), None, (3, 3)), r"mask of shape \(2, 2\) does not fit shape, which say"),
+        ((np.ones((4, 6)), MAPS, (4, 5)), r"shape is \(4, 5\), but the coil maps are for images \(4, 6\)"),
+        ((np.ones((4, 6)), MAPS[0]), r"coil_maps must be \(coils, H, W\), got \(4, 6\)"),
+        ((np.ones((4, 6)), MAPS * np.nan), "coil_maps holds 48 NaN or infinite values"),
+        ((np.ones((4, 6)), MAPS * 0), "no coil sees the image"),
+        ((np.array([[1, np.nan]]),), "mask holds 1 NaN or infinite values"),
+    ],
+)
+def test_masks_and_maps_that_do_not_fit_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        CartesianMRI(*arguments)
