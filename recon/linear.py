@@ -360,6 +360,8 @@ class _LinearFunction(torch.autograd.Function):
 class Identity(LinearOperator):
     """x to x: denoising, and the linear map inside a prior that acts on the image itself."""
 
+    nonnegative = True
+
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__(shape, shape)
 
@@ -471,6 +473,21 @@ class Scaled(LinearOperator):
 
     def _pinv(self, y: Tensor, **options: Any) -> Tensor:
         return self.operator.pinv(y, **options) / self.factor
+
+    def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:
+        """The operator's own, with everything divided by |c|^2."""
+        square = abs(self.factor) ** 2
+        if square == 0:
+            return None
+        return self.operator.solve_gram(b / square, [weight / square for weight in rho], terms)
+
+    def preconditioner(
+        self, rho: Sequence[Step], terms: Sequence[LinearOperator]
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The operator's own, with everything divided by |c|^2."""
+        square = abs(self.factor) ** 2
+        inverse = None if square == 0 else self.operator.preconditioner([w / square for w in rho], terms)
+        return None if inverse is None else lambda residual: inverse(residual / square)
 
     @property
     def sample_mask(self) -> Tensor | None:
@@ -716,7 +733,8 @@ def _lanczos_norm(
     values lie close, a power iteration seems to settle long before it is there.
     """
     generator = torch.Generator().manual_seed(0)
-    dtype = torch.complex64 if operator.domain == "complex" else torch.float32
+    gives_complex = operator.domain == "any" and operator._gives_complex_data()
+    dtype = torch.complex64 if operator.domain == "complex" or gives_complex else torch.float32
     vector = torch.randn(operator.domain_shape, generator=generator, dtype=dtype).to(operator.device)
     vector = vector / torch.linalg.vector_norm(vector)
     before, coupling = torch.zeros_like(vector), 0.0

@@ -81,7 +81,7 @@ def solve(
     began = time.perf_counter()
     problem = _posed(op, prior, y, fidelity, x0, reference, device, dtype)
     problem = problem.with_prior(_weighted(problem.prior, weight))
-    algorithm = _algorithm(solver, problem)
+    algorithm = algorithm_for(solver, problem)
     rule = algorithm.default_stop() if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
@@ -200,7 +200,12 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
     return changed
 
 
-def _algorithm(solver: Any, problem: Problem) -> Algorithm:
+def algorithm_for(solver: Algorithm | Named, problem: Problem) -> Algorithm:
+    """The algorithm of that name, or the one that fits the problem for ``"auto"``.
+
+    Raises:
+        LookupError, TypeError, ValueError: no such solver, or arguments that it does not take.
+    """
     if not isinstance(solver, str | tuple):
         for method in ("start", "step", "image", "default_stop"):
             if not callable(getattr(solver, method, None)):

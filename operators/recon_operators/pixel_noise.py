@@ -23,10 +23,10 @@ def noise_of_image(image: Tensor, measured: Tensor | None = None) -> Tensor:
     """Estimate the standard deviation of white noise on images ``(B, ..., H, W)``, one number for each of B.
 
     The second difference along both axes (Immerkaer, Computer Vision and Image Understanding 64, 1996)
-    removes what is linear along either axis. Where holes leave too few such
-    neighbourhoods, second and then first differences along one axis serve. The median of the absolute
-    differences ignores the few on edges. For complex images it is the deviation of the real and of the
-    imaginary part each.
+    removes what is linear along either axis. Where holes leave too few such neighbourhoods, second and then
+    first differences along one axis serve. The median of the absolute differences ignores the few on edges;
+    fine texture over most of the image adds to the estimate (0.01 to 0.02 on a photograph between 0 and 1).
+    For complex images it is the deviation of the real and of the imaginary part each.
 
     Args:
         image: real or complex images.

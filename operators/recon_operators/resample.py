@@ -164,8 +164,9 @@ class Downsample(LinearOperator):
             X = B * inverse - (spread * s.unsqueeze(-2).unsqueeze(-4)).flatten(-4, -3).flatten(-2, -1)
             rest = (group * X[..., ::rows, ::columns]).sum((-2, -1)) - h_zero * X[..., 0, 0]
             X[..., 0, 0] = torch.where(unseen, (self.factor**2 * s_zero - rest) / h_zero, X[..., 0, 0])
-            x = torch.fft.ifftn(X, dim=axes)
-            return x if b.is_complex() else x.real
+            if b.is_complex():
+                return torch.fft.ifftn(X, dim=axes)
+            return torch.fft.irfftn(X[..., : b.shape[-1] // 2 + 1], s=self.domain_shape, dim=axes)
 
         return apply
 
@@ -176,7 +177,9 @@ class Downsample(LinearOperator):
 
     def _fold(self, spectrum: Tensor) -> Tensor:
         """Sum over the frequencies that downsampling makes one, over f^2."""
-        return self._unfolded(spectrum).sum((-4, -2)) / self.factor**2
+        rows, columns = self.range_shape[-2:]
+        folded = spectrum.unflatten(-2, (self.factor, rows)).sum(-3)
+        return folded.unflatten(-1, (self.factor, columns)).sum(-2) / self.factor**2
 
     # What is computed once
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import torch
@@ -24,7 +25,7 @@ class ADMMState:
         z, u: one split z_i = K_i x and one scaled dual u_i a term, ``(B, *K_i.range_shape)``.
         rho: one penalty a term, ``(B,)``, in units of the weight (see `ADMM`).
         iteration: iterations done, ``(B,)``.
-        primal: |K_i x - z_i| / max(|K_i x|, |z_i|), the largest of all terms, ``(B,)``.
+        primal: |K_i x - z_i| / max(|K_i x|, |z_i|, 1e-3 |K_i| |x|), the largest of all terms, ``(B,)``.
         dual: |rho (z_k - z_(k-1))| / |rho u| over all terms together, ``(B,)``.
     """
 
@@ -68,11 +69,11 @@ class ADMM(Iterative):
         relaxation: float | Literal["auto"] = "auto",
         inner: int | Literal["auto"] = "auto",
     ) -> None:
-        if rho != "auto" and not float(rho) > 0:
+        if rho != "auto" and not (isinstance(rho, float | int) and 0 < rho < math.inf):
             raise ValueError(f"rho must be > 0 or 'auto', got {rho!r}")
-        if relaxation != "auto" and not 0 < float(relaxation) < 2:
+        if relaxation != "auto" and not (isinstance(relaxation, float | int) and 0 < relaxation < 2):
             raise ValueError(f"relaxation must lie in (0, 2) or be 'auto', got {relaxation!r}")
-        if inner != "auto" and int(inner) < 1:
+        if inner != "auto" and not (isinstance(inner, int) and inner >= 1):
             raise ValueError(f"inner must be a whole number >= 1 or 'auto', got {inner!r}")
         self.rho, self.relaxation, self.inner = rho, relaxation, inner
 
@@ -100,14 +101,16 @@ class ADMM(Iterative):
         relaxation = self._relaxation(problem)
         splits, duals = [], []
         primal = step = force = torch.zeros_like(state.primal)
+        # a constant image under total variation, an empty one under l1: their splits vanish, the image's scale stays
+        scale = 1e-3 * torch.maximum(norm(x), norm(problem.start))
         for term, weight, z, u in zip(terms, penalties, state.z, state.u, strict=True):
             mapped = term.K._run(x, adjoint=False)
             relaxed = torch.lerp(z, mapped, relaxation) if relaxation != 1 else mapped
             v = relaxed + u
             new_z = term.prox(v, 1 / per_item(weight, v).to(real_dtype(v.dtype)), problem.strength)
             new_u = v - new_z
-            size = torch.maximum(norm(mapped), norm(new_z)).clamp_min(1e-30)
-            primal = torch.maximum(primal, (norm(mapped - new_z) / size).to(primal))
+            size = torch.maximum(torch.maximum(norm(mapped), norm(new_z)), term.K.norm() * scale)
+            primal = torch.maximum(primal, (norm(mapped - new_z) / size.clamp_min(1e-30)).to(primal))
             step = step + (weight * norm(new_z - z)).to(primal).square()
             force = force + (weight * norm(new_u)).to(primal).square()
             splits.append(new_z)

@@ -1,0 +1,16 @@
+"""The commands that work on images: simulate, solve, evaluate and demo, one a file."""
+
+from __future__ import annotations
+
+import typer
+
+from recon.commands.demo import demo_command
+from recon.commands.evaluate import evaluate_command
+from recon.commands.simulate import simulate_command
+from recon.commands.solve import solve_command
+
+app = typer.Typer()
+app.command("demo")(demo_command)
+app.command("simulate")(simulate_command)
+app.command("solve")(solve_command)
+app.command("evaluate")(evaluate_command)

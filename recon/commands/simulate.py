@@ -1,0 +1,187 @@
+"""`recon simulate`: an image, an operator and a noise model make a problem whose answer is known."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recon.commands.existing import check_file, file_format
+from recon.commands.images import AIR, WATER, load_file
+from recon.parameters import parse_spec, plain
+from recon.terminal import AsJson, add_row, console, new_table, print_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from recon.linear import LinearOperator
+    from recon.loading import Loaded
+    from recon.problem import Problem
+
+SUFFIXES = (".h5", ".hdf5")
+_HIGHEST_ATTENUATION = 10.0  # 1/mm; lead at 60 keV has 5.7
+
+
+def simulate_command(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="An image that recon.load reads, or the name of a sample data set.")
+    ],
+    op: Annotated[
+        str, typer.Option(metavar="SPEC", help="Forward operator, such as ct_parallel:angles=60 (recon list operators).")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.h5", help="The problem file to write.")],
+    noise: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Noise model, such as poisson:photons=1e4; none without it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    water: Annotated[
+        float | None,
+        typer.Option(min=1e-6, help=f"Attenuation of water [1/mm] that converts HU for CT operators; {WATER:g} unless given."),
+    ] = None,
+    reader: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Reader and its options, such as matlab:variable=image.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file whatever it is.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a measurement of an image and write it as a problem for `recon solve`.
+
+    FILE is an image: (rows, columns), real or complex, or a stack or colour image of real ones, each of which
+    is measured. Parameters of the operator that the file knows (shape, pixel_size) need not be given.
+    """
+    if output.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"{output} must end in .h5 (it is written as HDF5)", param_hint="--output")
+    with redirect_stdout(sys.stderr):
+        from recon import storage
+
+        check_file(
+            output, lambda path: file_format(path) == storage.FORMAT, force=force, inputs=(Path(file),)
+        )
+        problem = simulated(load_file(file, reader), op, noise=noise, seed=seed, water=water)
+        problem.save(output)
+    if as_json:
+        print_json({"written": str(output), **_as_dict(problem)})
+    else:
+        _print(problem, output)
+
+
+def simulated(
+    loaded: Loaded, op: str, *, noise: str | None = None, seed: int = 0, water: float | None = None
+) -> Problem:
+    """The problem of recovering an image from its simulated measurement; the image is its reference.
+
+    Args:
+        loaded: what `recon.load` returned.
+        op: operator by name, its `shape` and `pixel_size` filled in from the file where it takes them.
+        noise: noise model by name, or None.
+        seed: of the noise.
+        water: attenuation of water [1/mm] that HU are converted with for CT operators; 0.02 if None.
+
+    Raises:
+        ValueError, TypeError, LookupError: no image, or one that the operator or the noise does not take.
+    """
+    from recon import registry
+    from recon.problem import Problem
+    from recon.simulate import as_noise
+
+    name, given = parse_spec(op)
+    found = registry.find("operator", name)
+    model = None if noise is None else as_noise(noise)
+    image, unit, used_water = _image(loaded, ct="ct" in found.entry.tags, water=water)
+    declared = {parameter.name for parameter in found.parameters()}
+    arguments: dict[str, Any] = dict(given)
+    if "shape" in declared:
+        arguments.setdefault("shape", tuple(image.shape[-2:]))
+    if "pixel_size" in declared and "pixel_size" not in given and loaded.pixel_size is not None:
+        arguments["pixel_size"] = _side(loaded.pixel_size, name)
+    operator: LinearOperator = registry.make("operator", (name, arguments))
+    problem = Problem(operator, operator.measure(image, noise=model, seed=seed), reference=image)
+    problem.notes = {
+        "simulated": True,
+        "source": loaded.source,
+        "unit": unit,
+        "pixel_size": None if loaded.pixel_size is None else list(loaded.pixel_size),
+        "water": used_water,
+        "noise": "none" if model is None else model.description,
+        "seed": seed,
+    }
+    return problem
+
+
+def _image(loaded: Loaded, *, ct: bool, water: float | None) -> tuple[Tensor, str, float | None]:
+    """The image in the unit that the operator takes, that unit, and the attenuation of water if it was used."""
+    data, source = loaded.data, loaded.source or "the input"
+    if data.ndim < 2 or (data.is_complex() and data.ndim > 2):
+        kind = "complex" if data.is_complex() else "real"
+        raise ValueError(
+            f"{source} holds {kind} data of shape {tuple(data.shape)}, but an image to simulate from is (rows, "
+            "columns), or a stack of real ones; raw k-space is a measurement already: pose it in Python with "
+            "recon.Problem(recon.operator('mri_cartesian', ...), kspace).save('scan.h5')"
+        )
+    if water is not None and not (ct and loaded.unit == "HU"):
+        why = f"its unit is {loaded.unit or 'unknown'!r}" if ct else "the operator is none of CT"
+        raise ValueError(f"--water converts Hounsfield units for CT operators, but {why}: leave it out")
+    if ct and loaded.unit == "HU":
+        water = WATER if water is None else water
+        return loaded.attenuation(water=water), "1/mm", water
+    if ct and loaded.unit not in ("", "1/mm"):
+        raise ValueError(
+            f"{source} is in {loaded.unit}, but CT operators take attenuation in 1/mm, or HU: convert it first"
+        )
+    if ct and not data.is_complex() and float(data.max()) > _HIGHEST_ATTENUATION:
+        raise ValueError(
+            f"{source} has values up to {float(data.max()):g} and no unit, but CT operators take attenuation in "
+            "1/mm (water has 0.02, lead about 5): scale the image, or save it with a unit (HU in DICOM)"
+        )
+    if loaded.valid is not None:
+        padding = AIR if loaded.unit == "HU" else float(data[loaded.valid].min())
+        data = data.where(loaded.valid, padding)
+    return data, "1/mm" if ct else loaded.unit, None
+
+
+def _side(pixel_size: tuple[float, ...], operator: str) -> float:
+    """The side of square pixels [mm]."""
+    rows, columns = pixel_size[-2:]
+    if abs(rows - columns) > 1e-3 * max(rows, columns):
+        raise ValueError(
+            f"the file's pixels are {rows:g} x {columns:g} mm, but {operator} takes square ones: resample the "
+            f"image, or give the side to use: {operator}:pixel_size={columns:g}"
+        )
+    return float(rows)
+
+
+def _as_dict(problem: Problem) -> dict[str, Any]:
+    from recon.provenance import describe
+
+    return {
+        "operator": describe("operator", problem.operator),
+        "image_shape": [*problem.batch_shape, *problem.operator.domain_shape],
+        "data_shape": list(problem.data.shape),
+        **{name: plain(value) for name, value in problem.notes.items()},
+    }
+
+
+def _print(problem: Problem, output: Path) -> None:
+    notes, operator = problem.notes, problem.operator
+    reference = problem.unflatten(problem.reference) if problem.reference is not None else problem.data
+    table = new_table("", "")
+    table.show_header = False
+    add_row(table, "image", f"{notes['source']}: {_dimensions(reference)}{_unit(notes)}")
+    add_row(table, "operator", f"{type(operator).__name__}: {' '.join(operator.extra_repr().split())}")
+    add_row(table, "data", _dimensions(problem.data))
+    add_row(table, "noise", notes["noise"] if notes["noise"] == "none" else f"{notes['noise']}; seed {notes['seed']}")
+    add_row(table, "written", str(output))
+    console().print(table)
+
+
+def _dimensions(values: Tensor) -> str:
+    return f"{' x '.join(map(str, values.shape))} {str(values.dtype).removeprefix('torch.')}"
+
+
+def _unit(notes: dict[str, Any]) -> str:
+    if notes["water"] is not None:
+        return f", HU converted to attenuation [1/mm] with water at {notes['water']:g} 1/mm"
+    return f", in {notes['unit']}" if notes["unit"] else ""

@@ -1,0 +1,273 @@
+"""`recon solve`: reconstruct the image of a problem file."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recon.commands.existing import check_folder, file_format
+from recon.commands.images import checksum
+from recon.commands.scores import metrics_for, score_as_dict, score_row
+from recon.parameters import plain
+from recon.terminal import INTERRUPTED, AsJson, add_row, console, new_table, print_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from recon.metrics import Metric, Score
+    from recon.priors import Prior
+    from recon.problem import Problem
+    from recon.solution import Solution
+    from recon.stopping import StoppingRule
+
+
+def solve_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A problem: of `recon simulate` or `Problem.save`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the results.")],
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC", help="Prior, such as tv (recon list priors); several are summed. Direct without one."
+        ),
+    ] = None,
+    solver: Annotated[
+        str, typer.Option(metavar="SPEC", help="Algorithm, such as admm:rho=0.5 (recon list solvers).")
+    ] = "auto",
+    weight: Annotated[
+        str | None, typer.Option(metavar="NUMBER|auto", help="Weight of the prior; the prior's own unless given.")
+    ] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Most iterations.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Relative tolerance that counts as converged.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Most wall time: 90s, 5min, 2h.")
+    ] = None,
+    noise_level: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Noise standard deviation of the data; estimated from them unless given."),
+    ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the whole state every 30 s; an existing one is resumed.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Where to solve: cpu, cuda, cuda:1.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other things.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Reconstruct the image of a problem; write solution.h5 and image.png into a folder.
+
+    Ctrl-C ends the iteration: the image so far is written, marked as interrupted, and the exit code is 130.
+    """
+    with redirect_stdout(sys.stderr):
+        limits = _limits(iterations, tolerance, time_limit)
+        strength = _weight(weight)
+        place = _device(device)
+        check_folder(output, _holds_solution, force=force)
+        replaces = _holds_solution(output)
+        solution, notes = _solved(
+            file, prior or [], solver, strength, limits, noise_level, checkpoint=checkpoint, device=place, seed=seed
+        )
+        unit = str(notes.get("unit", ""))
+        written = [output / "solution.h5", output / "image.png"]
+        solution.save(output)
+        scored, missing = _scored(solution, unit, notes.get("water"))
+        scores = [score for _, score in scored]
+        if report:
+            written.append(output / "report.html")
+            metrics = [metric for metric, _ in scored] or None
+            solution.report(written[-1], unit=unit, metrics=metrics, title=f"Reconstruction of {file.name}")
+        elif replaces:
+            (output / "report.html").unlink(missing_ok=True)  # that of the result just replaced
+    for message in missing:
+        typer.secho(f"warning: {message}", fg="yellow", err=True)
+    if as_json:
+        print_json(_as_dict(solution, scores, written))
+    else:
+        _print(solution, scores, unit, written)
+    if "interrupted" in solution.reasons:
+        raise typer.Exit(INTERRUPTED)
+
+
+def stopping_rule(default: StoppingRule, limits: dict[str, Any]) -> StoppingRule:
+    """An algorithm's own rule with its limits replaced.
+
+    Args:
+        default: the algorithm's own rule.
+        limits: any of `iterations`, `tolerance` and `time_limit`.
+    """
+    from recon.stopping import AnyOf, MaxIterations, RelativeChange, SmallResiduals, TimeLimit
+
+    rules = list(default.rules) if isinstance(default, AnyOf) else [default]
+    if "iterations" in limits:
+        rules = [rule for rule in rules if not isinstance(rule, MaxIterations)]
+        rules.append(MaxIterations(limits["iterations"]))
+    if "tolerance" in limits:
+        kind = next((type(rule) for rule in rules if isinstance(rule, RelativeChange | SmallResiduals)), SmallResiduals)
+        rules = [rule for rule in rules if not isinstance(rule, RelativeChange | SmallResiduals)]
+        rules.insert(0, kind(limits["tolerance"]))
+    if "time_limit" in limits:
+        rules.append(TimeLimit(limits["time_limit"]))
+    return rules[0] if len(rules) == 1 else AnyOf(rules)
+
+
+def _solved(
+    file: Path,
+    priors: list[str],
+    solver: str,
+    weight: float | str | None,
+    limits: dict[str, Any],
+    noise_level: float | None,
+    **options: Any,
+) -> tuple[Solution, dict[str, Any]]:
+    """The solution, with its problem's file in its provenance, and the problem's notes."""
+    from recon import registry
+    from recon.problem import Problem
+    from recon.solvers.direct import Direct
+    from recon.solving import algorithm_for, solve
+
+    prior: Prior | None = None
+    for name in priors:
+        made = registry.make("prior", name)
+        prior = made if prior is None else prior + made
+    source = {"file": str(file.absolute()), "sha256": checksum(file)} if file.is_file() else {}
+    problem = Problem.load(file)
+    posed = problem.with_prior(prior)
+    algorithm = algorithm_for(solver, posed)
+    if isinstance(algorithm, Direct) and limits:
+        raise typer.BadParameter(
+            "the direct reconstruction takes one step: give a --prior, or leave the limits out",
+            param_hint=f"--{next(iter(limits)).replace('_', '-')}",
+        )
+    solution = solve(
+        posed,
+        prior,
+        solver=algorithm,
+        weight=weight,
+        fidelity=_fidelity(problem, noise_level),
+        stop=stopping_rule(algorithm.default_stop(), limits),
+        **options,
+    )
+    solution.provenance["problem"] = {**source, "notes": plain(problem.notes)}
+    return solution, problem.notes
+
+
+def _fidelity(problem: Problem, noise_level: float | None) -> Any:
+    """The problem's data term, with another noise level if one is given."""
+    from recon.fidelity import Gaussian
+
+    if noise_level is None:
+        return problem.fidelity
+    return Gaussian(weights=problem.fidelity.weights, noise_level=noise_level)
+
+
+def _limits(iterations: int | None, tolerance: float | None, time_limit: str | None) -> dict[str, Any]:
+    """The limits that were given, each of them one that a rule can be made of."""
+    from recon.stopping import TimeLimit
+
+    given = {"iterations": iterations, "tolerance": tolerance, "time_limit": time_limit}
+    if tolerance is not None and not tolerance > 0:
+        raise typer.BadParameter(f"must be a number > 0, got {tolerance:g}", param_hint="--tolerance")
+    if time_limit is not None:
+        try:
+            TimeLimit(time_limit)
+        except ValueError:
+            text = f"must be a time > 0 such as 90s, 5min or 2h, got {time_limit!r}"
+            raise typer.BadParameter(text, param_hint="--time-limit") from None
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _weight(text: str | None) -> float | str | None:
+    if text is None or text == "auto":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise typer.BadParameter(f"must be a number >= 0 or 'auto', got {text!r}", param_hint="--weight")
+    return value
+
+
+def _device(name: str | None) -> torch.device | None:
+    """The device of that name, if it is there."""
+    import torch
+
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        reason = str(error).strip().splitlines()[0]
+        raise typer.BadParameter(
+            f"cannot use {name!r} here ({reason}); there is {', '.join(there)}", param_hint="--device"
+        ) from None
+    return device
+
+
+def _holds_solution(folder: Path) -> bool:
+    from recon.solution import FORMAT
+
+    return file_format(folder / "solution.h5") == FORMAT
+
+
+def _scored(
+    solution: Solution, unit: str, water: float | None
+) -> tuple[list[tuple[Metric, Score]], list[str]]:
+    """The metrics and scores against the problem's reference, and why some could not be had."""
+    problem = solution.problem
+    if problem is None or problem.reference is None:
+        return [], []
+    reference = problem.unflatten(problem.reference)
+    scored, missing = [], []
+    for metric in metrics_for(problem.operator.domain_shape, unit, water):
+        try:
+            score = metric.score(solution.image, reference, item_ndim=solution.item_ndim)
+        except ValueError as error:
+            missing.append(str(error))
+        else:
+            scored.append((metric, score))
+    return scored, missing
+
+
+def _weights_in_words(solution: Solution) -> str:
+    """The weights of the priors, chosen or given."""
+    if solution.weight is not None:
+        values = solution.weight if isinstance(solution.weight, list) else [solution.weight]
+        return f"{', '.join(f'{value:.4g}' for value in values)} (from the noise level)"
+    members = solution.problem.prior.members if solution.problem and solution.problem.prior else []
+    return ", ".join(f"{member.weight:.4g}" for member in members if not getattr(member, "constraint", False))
+
+
+def _as_dict(solution: Solution, scores: list[Score], written: list[Path]) -> dict[str, Any]:
+    return {
+        "image_shape": list(solution.image.shape),
+        "scores": [score_as_dict(score) for score in scores],
+        "iterations": solution.iterations,
+        "seconds": solution.seconds,
+        "reason": solution.reason,
+        "converged": solution.converged,
+        "weight": plain(solution.weight),
+        "provenance": plain(solution.provenance),
+        "written": [str(path) for path in written],
+    }
+
+
+def _print(solution: Solution, scores: list[Score], unit: str, written: list[Path]) -> None:
+    table = new_table("", "", "")
+    table.show_header = False
+    for score in scores:
+        add_row(table, *score_row(score, unit))
+    add_row(table, "iterations", str(solution.iterations), "")
+    add_row(table, "seconds", f"{solution.seconds:.2f}", "")
+    add_row(table, "stopped by", solution.reason, "converged" if solution.converged else "not converged")
+    weights = _weights_in_words(solution)
+    if weights:
+        add_row(table, "weight", weights, "")
+    add_row(table, "written", str(written[0].parent), ", ".join(path.name for path in written))
+    console().print(table)
