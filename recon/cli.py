@@ -1,4 +1,4 @@
-"""The command line: `recon plugins`, `list` and `show`, and `main`, through which every command runs.
+"""The command line: `recon plugins`, `list` and `show`, those of `recon.commands`, and `main`, which runs all.
 
 A command is a function with ``@app.command()``, here or in a module with a ``typer.Typer`` of its own that is
 attached by ``app.add_typer(module.app)``. Commands import heavy libraries inside their function, let errors
@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recon import registry
+from recon import commands, registry
 from recon.discovery import PluginReport, UnknownPluginError
 from recon.entries import KINDS, Entry, Example, UnknownKindError, entry_class
 from recon.parameters import ArgumentNameError, ArgumentValueError, Parameter, SpecError, plain
@@ -45,6 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(commands.app)
 
 Kind = Annotated[str, typer.Argument(help=f"{', '.join(KINDS)}; singular or plural.")]
 NoPlugin = Annotated[

@@ -218,6 +218,15 @@ class Problem:
         return self.operator.pinv(self.y) if self.x0 is None else self.x0.clone()
 
     @cached_property
+    def image_norm(self) -> Tensor:
+        """Norm of the image to start from, of the direct reconstruction where that is zero: the images' scale."""
+        size = torch.linalg.vector_norm(self.start.flatten(1), dim=1)
+        if bool((size > 0).all()):
+            return size
+        direct = self.operator.pinv(self.y).flatten(1)
+        return torch.where(size > 0, size, torch.linalg.vector_norm(direct, dim=1))
+
+    @cached_property
     def backprojection(self) -> Tensor:
         """A^H W y, which least-squares algorithms need once."""
         return self.operator.adjoint(self.item_fidelity.weighted(self.y))
@@ -271,8 +280,8 @@ class Problem:
         return (self.operator.noise_level(self.y) if given is None else given).to(self.strength)
 
     @cached_property
-    def noise_norm(self) -> Tensor:
-        """Expected norm of each item's weighted noise: noise_level * sqrt(number of real measured values)."""
+    def measured_values(self) -> Tensor:
+        """How many real numbers were measured for each item, those of weight 0 left out."""
         counted = torch.ones(self.operator.range_shape, device=self.y.device)
         mask = self.operator.sample_mask
         if mask is not None:
@@ -280,7 +289,12 @@ class Problem:
         if self.item_fidelity.weights is not None:
             counted = counted * (self.item_fidelity.weights > 0)
         count = counted.expand(self.items, *self.operator.range_shape).flatten(1).sum(1)
-        return self.noise_level * torch.sqrt(count * (2 if self.y.is_complex() else 1))
+        return (count * (2 if self.y.is_complex() else 1)).to(self.strength)
+
+    @cached_property
+    def noise_norm(self) -> Tensor:
+        """Expected norm of each item's weighted noise: noise_level * sqrt(number of real measured values)."""
+        return self.noise_level * self.measured_values.sqrt()
 
     def select(self, items: Tensor) -> Problem:
         """The same problem for some of its items."""
@@ -292,8 +306,10 @@ class Problem:
             "reference",
             "strength",
             "start",
+            "image_norm",
             "backprojection",
             "noise_level",
+            "measured_values",
             "noise_norm",
         ):
             value = self.__dict__.get(name)
@@ -308,7 +324,7 @@ class Problem:
         twice = torch.arange(self.items, device=self.y.device).repeat(2)
         both = self.select(twice)
         both.y = torch.cat([self.y, data])
-        for name in ("start", "backprojection"):
+        for name in ("start", "image_norm", "backprojection"):
             both.__dict__.pop(name, None)
         return both
 

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from recon.checkpoint import Checkpoint
+from recon.priors import Functional
 from recon.problem import Problem
 from recon.solvers.algorithm import Algorithm, norm, select
 from recon.stopping import Progress, StoppingRule
 
+INTERRUPTED, STOPPED = "interrupted", "stopped by the callback"  # reasons besides those of rules
 RECORD_EVERY = 10  # iterations between records of the history: an objective costs one forward operator
 
 
@@ -84,6 +86,7 @@ def run(
     report: Callable[[int, str], None] | None = None,
     metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
     checkpoint: Path | None = None,
+    interrupted: bool = False,
 ) -> Outcome:
     """Iterate ``algorithm`` on ``problem`` until ``stop`` fires for every item.
 
@@ -96,26 +99,32 @@ def run(
         callback: sees a `Snapshot` after every iteration.
         report: told the iteration and a short text, for progress bars.
         metrics: evaluated against ``problem.reference`` at every record.
-        checkpoint: file that holds the whole state at intervals; an existing one is resumed.
+        checkpoint: file that holds the whole state at intervals; an existing one is resumed, and items that had
+            not converged go on.
+        interrupted: the user has had enough before the first iteration: only the record is made.
 
     Raises:
+        ValueError: the first image is not finite.
         DivergenceError: NaN, or an objective that keeps rising.
+        CheckpointError: the file belongs to another problem, or is damaged.
     """
     loop = Loop(problem, algorithm, stop, metrics or {}, state, seconds_before)
     store = None if checkpoint is None else Checkpoint(checkpoint, problem, algorithm)
     if store is not None:
         store.resume(loop)
+    if interrupted:
+        loop.finish(INTERRUPTED)
     try:
         while loop.running.numel():
             snapshot = loop.advance()
             if report is not None:
                 report(loop.iteration, loop.summary)
             if callback is not None and callback(snapshot):
-                loop.finish("stopped by the callback")
+                loop.finish(STOPPED)
             if store is not None:
                 store.save_if_due(loop)
     except KeyboardInterrupt:
-        loop.finish("interrupted")
+        loop.finish(INTERRUPTED)
     if store is not None:
         store.save(loop)
     return loop.outcome()
@@ -136,10 +145,15 @@ class Loop:
         self.problem, self.algorithm, self.stop, self.metrics = problem, algorithm, stop, metrics
         self.part = problem
         self.running = torch.arange(problem.items, device=problem.y.device)
-        self.places = self.running  # of the running items in the problem's batch
+        self.places = self.running  # of the items that the state holds: those running, or those that ran last
         self.state = algorithm.start(problem) if state is None else state
         self.last = problem.project(algorithm.image(self.state))
+        if not bool(torch.isfinite(self.last).all()):
+            source = "x0" if problem.x0 is not None else f"{type(problem.operator).__name__}.pinv(y),"
+            raise ValueError(f"the first image, {source} holds NaN or infinite values: give x0=...")
         self.image = self.last.clone()
+        self.change = torch.full_like(problem.strength, torch.nan)
+        self.has_objective = all(isinstance(term.prior, Functional) for term in problem.terms)
         self.iteration, self.seconds_before = 0, seconds_before
         self.began = time.perf_counter()
         self.reasons = [""] * problem.items
@@ -151,7 +165,7 @@ class Loop:
         self.lowest = torch.full_like(problem.strength, torch.inf)
         self.rises = torch.zeros_like(problem.strength, dtype=torch.long)
         self.summary = ""
-        self.record(torch.full_like(problem.strength, torch.nan), None, None)
+        self.record()
 
     @property
     def seconds(self) -> float:
@@ -165,28 +179,38 @@ class Loop:
         self.iteration += 1
         if not bool(torch.isfinite(change).all()):
             self.diverged("became NaN or infinite", torch.isfinite(change))
-        self.state, self.last = state, image
+        self.state, self.last, self.change = state, image, change
         self.image[self.running] = image
-        part = self.part
-        progress = Progress(
-            self.iteration,
-            self.seconds,
-            change,
-            getattr(state, "primal", None),
-            getattr(state, "dual", None),
-            lambda: part.residual_norm(image).to(part.noise_norm) / part.noise_norm.clamp_min(1e-30),
-        )
         snapshot = Snapshot(self.iteration, self.seconds, image, self.running, change)
-        stopped = self.stopped(progress)
+        stopped = self.stopped()
         if self.iteration % RECORD_EVERY == 0 or bool(stopped.any()):
-            self.record(change, progress.primal, progress.dual)
+            self.record()
             self.watch_objective()
         if bool(stopped.any()):
             self.keep(~stopped)
         return snapshot
 
-    def stopped(self, progress: Progress) -> Tensor:
+    def go_on(self) -> None:
+        """After a resume: the items of the state run again, but for those that are done by the present rule."""
+        unsolved = torch.tensor([not self.converged[place] for place in self.places.tolist()], dtype=torch.bool)
+        self.running = self.places
+        self.keep(unsolved.to(self.places.device))
+        for place in self.running.tolist():
+            self.reasons[place] = ""
+        if self.running.numel():
+            self.keep(~self.stopped())
+
+    def stopped(self) -> Tensor:
         """Mask of the items that stop now; their reasons are noted."""
+        part, image = self.part, self.last
+        progress = Progress(
+            self.iteration,
+            self.seconds,
+            self.change,
+            getattr(self.state, "primal", None),
+            getattr(self.state, "dual", None),
+            lambda: part.residual_norm(image).to(part.noise_norm) / part.noise_norm.clamp_min(1e-30),
+        )
         stopped = torch.zeros_like(progress.change, dtype=torch.bool)
         for rule, mask in self.stop.check(progress):
             mask = mask & ~stopped
@@ -198,16 +222,17 @@ class Loop:
             self.iterations[place] = self.iteration
         return stopped
 
-    def record(self, change: Tensor, primal: Tensor | None, dual: Tensor | None) -> None:
+    def record(self) -> None:
         """Append objective, residual and metrics of every item to the history; finished items keep theirs."""
         part, image = self.part, self.last
         misfit = part.item_fidelity.value(part.operator(image), part.y)
         values = {
             "objective": misfit + part.penalty(image),
             "residual": (2 * misfit).sqrt(),
-            "change": change,
+            "change": self.change,
         }
-        if primal is not None and dual is not None:
+        primal, dual = getattr(self.state, "primal", None), getattr(self.state, "dual", None)
+        if self.iteration and primal is not None and dual is not None:
             values |= {"primal": primal, "dual": dual}
         if part.reference is not None:
             values |= {name: metric(image, part.reference) for name, metric in self.metrics.items()}
@@ -225,7 +250,12 @@ class Loop:
         self.summary = f"objective {float(self.latest['objective'].nanmean()):.4g}"
 
     def watch_objective(self) -> None:
-        """Stop an objective that has risen at ten records running to over ten times its lowest value."""
+        """Stop an objective that has risen at ten records running to over ten times its lowest value.
+
+        With a denoiser there is no objective: what is recorded is the data term, which may well rise.
+        """
+        if not self.has_objective:
+            return
         now = self.latest["objective"].to(self.lowest)
         before = self.history["objective"][-2]
         risen = now > torch.tensor(before).to(now)
@@ -249,20 +279,21 @@ class Loop:
 
     def keep(self, mask: Tensor) -> None:
         """Go on with some of the items."""
-        self.running = self.places = self.running[mask]
-        if self.running.numel() == 0:
-            return
+        self.running = self.running[mask]
+        if bool(mask.all()) or self.running.numel() == 0:
+            return  # where none is left, the state stays that of `places`, for a checkpoint
+        self.places = self.running
         places = mask.nonzero().squeeze(1)
         self.part = self.part.select(places)
         self.state = select(self.state, places)
-        self.last = self.last[places]
+        self.last, self.change = self.last[places], self.change[places]
 
     def finish(self, reason: str) -> None:
         """Stop every item that still runs."""
         for place in self.running.tolist():
             self.reasons[place] = reason
             self.iterations[place] = self.iteration
-        self.running = self.running[:0]  # the state stays that of `places`, for a checkpoint
+        self.running = self.running[:0]
 
     def outcome(self) -> Outcome:
         """What the run gave."""

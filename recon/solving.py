@@ -18,7 +18,7 @@ from recon.priors import Functional, Prior, checked_weight
 from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
 from recon.registry import UnknownNameError
-from recon.runner import Snapshot, run
+from recon.runner import INTERRUPTED, STOPPED, Snapshot, run
 from recon.solution import Solution
 from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Algorithm
@@ -86,11 +86,12 @@ def solve(
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
     with torch.no_grad(), _progress(problem, progress) as report:
-        state, rounds, chosen = None, [], any(term.automatic for term in problem.terms)
+        state, rounds, interrupted = None, [], False
+        chosen = any(term.automatic for term in problem.terms)
         if chosen and not (checkpoint is not None and Path(checkpoint).exists()):
             report(0, "weight from the noise level")
             choice = choose_weight(problem, algorithm, seed=seed)
-            state, rounds = choice.state, choice.rounds
+            state, rounds, interrupted = choice.state, choice.rounds, choice.interrupted
             problem.strength = choice.strength
         outcome = run(
             problem,
@@ -101,7 +102,8 @@ def solve(
             callback=callback,
             report=report,
             metrics={"psnr": _psnr} if _has_values(problem.reference) else {},
-            checkpoint=None if checkpoint is None else Path(checkpoint),
+            checkpoint=None if checkpoint is None or interrupted else Path(checkpoint),
+            interrupted=interrupted,
         )
     single = not problem.batch_shape
     solution = Solution(
@@ -129,8 +131,12 @@ def solve(
         },
         problem=problem,
     )
-    if not solution.converged and any(member.means_converged for member in rule.members):
-        limited = [reason for reason, fine in zip(outcome.reasons, outcome.converged, strict=True) if not fine]
+    limited = [
+        reason
+        for reason, fine in zip(outcome.reasons, outcome.converged, strict=True)
+        if not fine and reason not in (INTERRUPTED, STOPPED)  # those two the user knows
+    ]
+    if limited and any(member.means_converged for member in rule.members):
         warnings.warn(
             f"not converged: {limited[0]} came before {rule!r} was met"
             + (f" for {len(limited)} of {problem.items} items" if problem.items > 1 else "")
@@ -143,7 +149,14 @@ def solve(
 
 
 def _posed(
-    op: Any, prior: Any, y: Any, fidelity: Any, x0: Any, reference: Any, device: Any, dtype: torch.dtype | None
+    op: Any,
+    prior: Any,
+    y: Any,
+    fidelity: Any,
+    x0: Any,
+    reference: Any,
+    device: Any,
+    dtype: torch.dtype | None,
 ) -> Problem:
     """The problem on its device and in its precision, everything checked."""
     if isinstance(prior, str | tuple):
@@ -154,7 +167,9 @@ def _posed(
         operator, y = op.operator, op.data
         fidelity = op.fidelity if fidelity == "gaussian" else fidelity
         x0 = op.unflatten(op.x0) if x0 is None and op.x0 is not None else x0
-        reference = op.unflatten(op.reference) if reference is None and op.reference is not None else reference
+        reference = (
+            op.unflatten(op.reference) if reference is None and op.reference is not None else reference
+        )
         image_range, notes = op.image_range, op.notes
     else:
         operator = registry.make("operator", op) if isinstance(op, str | tuple) else op

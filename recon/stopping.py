@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
+import numbers
 import re
 from collections.abc import Callable
 from functools import cached_property
@@ -59,9 +62,13 @@ class StoppingRule:
         return [self]
 
     def __or__(self, other: StoppingRule) -> StoppingRule:
+        if not isinstance(other, StoppingRule):
+            return NotImplemented
         return AnyOf([*(self.rules if isinstance(self, AnyOf) else [self]), other])
 
     def __and__(self, other: StoppingRule) -> StoppingRule:
+        if not isinstance(other, StoppingRule):
+            return NotImplemented
         return AllOf([self, other])
 
 
@@ -83,20 +90,24 @@ class AnyOf(StoppingRule):
 
 
 class AllOf(StoppingRule):
-    """Stops when all of its rules agree."""
+    """Stops when all of its rules agree; converged if one of those that fired says so."""
 
     def __init__(self, rules: list[StoppingRule]) -> None:
         self.rules = rules
         self.means_converged = any(member.means_converged for member in self.members)
 
-    def fires(self, progress: Progress) -> Tensor:
-        mask = torch.ones_like(progress.change, dtype=torch.bool)
+    def check(self, progress: Progress) -> list[tuple[StoppingRule, Tensor]]:
+        stop = torch.ones_like(progress.change, dtype=torch.bool)
+        proved = torch.zeros_like(stop)
         for rule in self.rules:
-            fired = torch.zeros_like(mask)
-            for _, part in rule.check(progress):
-                fired = fired | part
-            mask = mask & fired
-        return mask
+            fired = torch.zeros_like(stop)
+            for part, mask in rule.check(progress):
+                fired = fired | mask
+                proved = proved | mask if part.means_converged else proved
+            stop = stop & fired
+        limit = copy.copy(self)  # for items that only its limits have stopped
+        limit.means_converged = False
+        return [(self, stop & proved), (limit, stop & ~proved)]
 
     @property
     def members(self) -> list[StoppingRule]:
@@ -112,9 +123,9 @@ class MaxIterations(StoppingRule):
     means_converged = False
 
     def __init__(self, iterations: int) -> None:
-        if int(iterations) != iterations or iterations < 1:
+        if not (isinstance(iterations, numbers.Real) and 1 <= iterations < math.inf and iterations % 1 == 0):
             raise ValueError(f"MaxIterations needs a whole number >= 1, got {iterations!r}")
-        self.iterations = int(iterations)
+        self.iterations: int = int(iterations)
 
     def fires(self, progress: Progress) -> Tensor:
         return torch.full_like(progress.change, progress.iteration >= self.iterations, dtype=torch.bool)
@@ -189,6 +200,6 @@ class Discrepancy(StoppingRule):
 
 
 def _positive(name: str, value: float) -> float:
-    if not float(value) > 0:
+    if not (isinstance(value, numbers.Real) and 0 < value < math.inf):
         raise ValueError(f"{name} needs a number > 0, got {value!r}")
     return float(value)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from recon.linear import real_dtype
 from recon.problem import Problem
-from recon.solvers.algorithm import Algorithm, inner, norm, per_item, select
+from recon.runner import DivergenceError
+from recon.solvers.algorithm import Algorithm, inner, map_tensors, norm, per_item, put, select
 
 ROUNDS = 14
 FIRST_STEPS = 24  # iterations before the first look
@@ -26,12 +27,15 @@ class WeightChoice:
     Attributes:
         strength: weight of each item, ``(B,)``.
         state: the algorithm's state at that weight, to go on from.
-        rounds: one record a look: lists of weight, residual (relative to the noise) and target, a value an item.
+        rounds: one record a look: lists of weight, residual (relative to the noise) and target, a value an item;
+            an item that was done before keeps its last.
+        interrupted: by Ctrl-C, before it was done.
     """
 
     strength: Tensor
     state: Any
     rounds: list[dict[str, list[float]]]
+    interrupted: bool
 
 
 def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> WeightChoice:
@@ -41,52 +45,114 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
     has absorbed df of the m noise values, so at the right weight E|A x - y|^2 = (m - df) sigma^2; asking for m
     smooths too much. Here df = trace of the map y -> A x, estimated from a twin of every item whose data are
     perturbed (Ramani, Blu and Unser 2008), which runs beside it. The algorithm is never restarted: between two
-    looks it goes on from where it is, and the weight moves by a bracketed secant step in the logarithm.
+    looks it goes on from where it is, and the weight moves by a bracketed secant step in the logarithm. An item that
+    is done leaves the batch: its weight and its image do not depend on its mates.
 
     Args:
         problem: with at least one prior of automatic weight.
         algorithm: what will solve it.
         seed: of the perturbation.
+
+    Raises:
+        DivergenceError: the iteration left the finite numbers.
     """
-    items = problem.items
-    sigma = problem.noise_level.clamp_min(
-        1e-6 * norm(problem.y).to(problem.strength) / problem.y[0].numel() ** 0.5
-    )
-    noise = problem.noise_norm.clamp_min(1e-30)
+    items, device = problem.items, problem.y.device
+    size = norm(problem.y).to(problem.strength)
+    # blank data give a blank image at any weight; elsewhere the noise is at least the rounding of the data
+    places = torch.nonzero(size > 0).squeeze(1)
+    sigma = torch.maximum(problem.noise_level, 1e-6 * size / problem.y[0].numel() ** 0.5)
     probe = _probe(problem, seed)
-    size = per_item(0.3 * sigma, probe).to(real_dtype(problem.y.dtype))
-    twins = problem.beside(problem.y + size * probe)
-    strength = _first_guess(problem, sigma)
-    search = _Bracket(torch.log(strength))
+    change = per_item(0.3 * sigma, probe).to(real_dtype(problem.y.dtype))
+    twins = problem.beside(problem.y + change * probe)
+    strength = torch.where(size > 0, _first_guess(problem, sigma), torch.ones_like(size))
     twins.strength = strength.repeat(2)
-    state = algorithm.start(twins)
+    found = map_tensors(algorithm.start(twins), torch.clone)
+    search = _Search(twins, found, strength, places, items)
     rounds: list[dict[str, list[float]]] = []
-    settled = torch.zeros_like(strength, dtype=torch.bool)
-    for look in range(ROUNDS):
-        for _ in range(STEPS if look else FIRST_STEPS):
-            state = algorithm.step(twins, state)
-        predicted = problem.operator(twins.project(algorithm.image(state)))
-        residual = twins.item_fidelity.weighted_norm(predicted - twins.y)[:items] / noise
-        freedom = inner(probe, predicted[items:] - predicted[:items]) / (0.3 * sigma)
-        share = (freedom / (noise / sigma).square()).clamp(0, 0.99)
-        target = torch.sqrt(1 - share)
-        rounds.append(
-            {
-                "weight": search.position.exp().tolist(),
-                "residual": residual.tolist(),
-                "target": target.tolist(),
-            }
-        )
-        gap = torch.log(residual.clamp_min(1e-6) / target)
+    record = {name: torch.full_like(strength, torch.nan) for name in ("weight", "residual", "target")}
+    interrupted = False
+    try:
+        for look in range(ROUNDS):
+            if not search.places.numel():
+                break
+            search.advance(algorithm, STEPS if look else FIRST_STEPS)
+            here = search.places
+            predicted = problem.operator(search.part.project(algorithm.image(search.state)))
+            own, shifted = predicted.tensor_split(2)
+            noise = sigma[here] * problem.measured_values[here].sqrt()
+            part = problem.select(here)
+            residual = part.item_fidelity.weighted_norm(own - part.y).to(noise) / noise
+            freedom = inner(probe[here], shifted - own).to(noise) / (0.3 * sigma[here])
+            target = torch.sqrt(1 - (freedom / problem.measured_values[here]).clamp(0, 0.99))
+            gap = torch.log(residual.clamp_min(1e-6) / target)
+            if not bool(torch.isfinite(gap).all()):
+                raise DivergenceError(
+                    f"{algorithm!r} diverged in the search for the weight: the residual became NaN or infinite. Check "
+                    "the data's scale and the operator's adjoint (recon check), or give a weight",
+                    problem.unflatten(problem.project(problem.start)),
+                    FIRST_STEPS + look * STEPS,
+                )
+            for name, value in (("weight", search.bracket.position.exp()), ("residual", residual), ("target", target)):
+                record[name][here] = value
+            rounds.append({name: values.tolist() for name, values in record.items()})
+            search.move(gap)
+    except KeyboardInterrupt:
+        interrupted = True
+    search.settle(torch.ones_like(search.places, dtype=torch.bool))
+    return WeightChoice(strength, select(found, torch.arange(items, device=device)), rounds, interrupted)
+
+
+class _Search:
+    """The items whose weight is not found yet, each beside its twin.
+
+    Args:
+        twins: all items, then all twins.
+        found: their states; written to when an item is done.
+        strength: weight of each item; likewise.
+        places: of the items to search for.
+        items: how many there are.
+    """
+
+    def __init__(self, twins: Problem, found: Any, strength: Tensor, places: Tensor, items: int) -> None:
+        self.found, self.strength, self.places, self.items = found, strength, places, items
+        both = torch.cat([places, places + items])
+        self.part, self.state = twins.select(both), select(found, both)
+        self.bracket = _Bracket(torch.log(strength[places]))
+        self.settled = torch.zeros_like(places, dtype=torch.bool)
+
+    def advance(self, algorithm: Algorithm, steps: int) -> None:
+        """Iterate items and twins at their present weights."""
+        for _ in range(steps):
+            self.state = algorithm.step(self.part, self.state)
+
+    def move(self, gap: Tensor) -> None:
+        """Let go of the items that have met their target, give the others their next weight."""
         close = gap.abs() <= CLOSE
-        if bool((close & settled).all()):
-            break
-        settled = close  # the iterate is still moving: a target must be met twice
-        search.move(gap)
-        twins.strength = search.position.exp().repeat(2)
-    return WeightChoice(
-        search.position.exp(), select(state, torch.arange(items, device=problem.y.device)), rounds
-    )
+        done = close & self.settled
+        self.settled = close  # the iterate is still moving: a target must be met twice
+        before = self.bracket.position
+        self.bracket.move(gap)
+        self.bracket.position = torch.where(done, before, self.bracket.position)
+        if bool(done.any()):
+            self.settle(done)
+        self.part.strength = self.bracket.position.exp().repeat(2)
+
+    def settle(self, done: Tensor) -> None:
+        """Keep weight and state of these items, and go on without them."""
+        here = self.places[done]
+        self.strength[here] = self.bracket.position[done].exp()
+        count = len(self.places)
+        put(
+            self.found,
+            torch.cat([here, here + self.items]),
+            select(self.state, done.repeat(2).nonzero().squeeze(1)),
+        )
+        rest = (~done).nonzero().squeeze(1)
+        self.places, self.settled = self.places[rest], self.settled[rest]
+        if rest.numel():
+            both = torch.cat([rest, rest + count])
+            self.part, self.state = self.part.select(both), select(self.state, both)
+            self.bracket.select(rest)
 
 
 class _Bracket:
@@ -97,6 +163,12 @@ class _Bracket:
         self.low = torch.full_like(start, -torch.inf)
         self.high = torch.full_like(start, torch.inf)
         self.before: tuple[Tensor, Tensor] | None = None
+
+    def select(self, items: Tensor) -> None:
+        """Go on with some of the items."""
+        self.position, self.low, self.high = self.position[items], self.low[items], self.high[items]
+        if self.before is not None:
+            self.before = (self.before[0][items], self.before[1][items])
 
     def move(self, gap: Tensor) -> None:
         """One step: secant where two evaluations give a sane slope, else 2 gap; inside the bracket, at most 10x."""

@@ -63,15 +63,28 @@ class ScanSymmetry:
 
     Attributes:
         part: the scan whose matrix is needed.
-        turns: the turns of the image.
-        rays: for each ray of the scan its place in ``(turns, views, detectors)`` of the part.
-        distinct: no two rays share their place; views from opposite sides do.
+        turns: the turns of the image; one alone means that the part is the whole.
+        turn_of: for each view of the scan the number of the turn that gives the first half of its detector.
+        part_view_of: for each view of the scan the view of the part.
     """
 
     part: ParallelGeometry
     turns: tuple[Turn, ...]
-    rays: Tensor
-    distinct: bool
+    turn_of: _Array
+    part_view_of: _Array
+
+    def rays(self, detectors: int) -> Tensor:
+        """For each ray of the scan its place in ``(turns, views, detectors)`` of the part.
+
+        The second half of a view is the first half of the view from the other side. Rays that a scan sees
+        from both sides share their place.
+        """
+        opposite = np.array([self.turns.index(turn.opposite) for turn in self.turns])
+        half, element = self.part.detectors, np.arange(detectors)
+        turn = np.where(element < half, self.turn_of[:, None], opposite[self.turn_of][:, None])
+        place = np.minimum(element, detectors - 1 - element)
+        rays = (turn * self.part.views + self.part_view_of[:, None]) * half + place
+        return torch.from_numpy(rays.reshape(-1))
 
 
 @functools.lru_cache(maxsize=64)
@@ -80,11 +93,17 @@ def find_symmetry(geometry: ParallelGeometry) -> ScanSymmetry:
     theta = np.asarray(geometry.angles)
     half = (geometry.detectors + 1) // 2
     for turns in _groups(geometry):
-        cover = _cover(theta, turns)
-        if len(turns) * len(cover.chosen) * half <= _MOST_WASTE * geometry.views * geometry.detectors:
-            return _symmetry(geometry, turns, cover)
-    rays = torch.arange(geometry.views * geometry.detectors)
-    return ScanSymmetry(geometry, (Turn(False, False, False),), rays, distinct=True)
+        chosen, turn_of, part_view_of = _cover(theta, turns)
+        if len(turns) * chosen.size * half <= _MOST_WASTE * geometry.views * geometry.detectors:
+            part = dataclasses.replace(
+                geometry,
+                angles=tuple(theta[chosen].tolist()),
+                detectors=half,
+                detector_offset=float(geometry.positions[:half].mean()),
+            )
+            return ScanSymmetry(part, turns, turn_of, part_view_of)
+    views = np.arange(geometry.views)
+    return ScanSymmetry(geometry, (Turn(False, False, False),), np.zeros_like(views), views)
 
 
 def _groups(geometry: ParallelGeometry) -> list[tuple[Turn, ...]]:
@@ -98,35 +117,8 @@ def _groups(geometry: ParallelGeometry) -> list[tuple[Turn, ...]]:
     return [turns, mirrorings, half_turn] if square else [mirrorings, half_turn]
 
 
-@dataclass(frozen=True, eq=False)
-class _Cover:
-    """Views from which all follow, and for each view the turn and the chosen view that give it."""
-
-    chosen: _Array
-    turn_of: _Array
-    part_view_of: _Array
-
-
-def _symmetry(geometry: ParallelGeometry, turns: tuple[Turn, ...], cover: _Cover) -> ScanSymmetry:
-    """The symmetry that a cover of the views by a group with half a turn makes."""
-    half = (geometry.detectors + 1) // 2
-    # the second half of a view is the first half of the view from the other side
-    opposite = np.array([turns.index(turn.opposite) for turn in turns])
-    element = np.arange(geometry.detectors)
-    turn = np.where(element < half, cover.turn_of[:, None], opposite[cover.turn_of][:, None])
-    place = np.minimum(element, geometry.detectors - 1 - element)
-    rays = ((turn * cover.chosen.size + cover.part_view_of[:, None]) * half + place).reshape(-1)
-    part = dataclasses.replace(
-        geometry,
-        angles=tuple(np.asarray(geometry.angles)[cover.chosen].tolist()),
-        detectors=half,
-        detector_offset=float(geometry.positions[:half].mean()),
-    )
-    return ScanSymmetry(part, turns, torch.from_numpy(rays), distinct=bool(np.bincount(rays).max() == 1))
-
-
-def _cover(theta: _Array, turns: tuple[Turn, ...]) -> _Cover:
-    """Choose views greedily.
+def _cover(theta: _Array, turns: tuple[Turn, ...]) -> tuple[_Array, _Array, _Array]:
+    """Views from which all follow, and for each view the turn and the chosen view that give it.
 
     The view of the turned image in direction u shows the image in direction M^T u, M being the turn's matrix.
     """
@@ -147,7 +139,7 @@ def _cover(theta: _Array, turns: tuple[Turn, ...]) -> _Cover:
             if other >= 0 and turn_of[other] < 0:
                 turn_of[other], part_view_of[other] = number, len(chosen)
         chosen.append(int(first_view[direction]))
-    return _Cover(np.array(chosen), np.array(turn_of)[direction_of], np.array(part_view_of)[direction_of])
+    return np.array(chosen), np.array(turn_of)[direction_of], np.array(part_view_of)[direction_of]
 
 
 def _distinct(theta: _Array) -> tuple[_Array, _Array]:

@@ -16,80 +16,158 @@ from recon_operators.joseph import ParallelGeometry, SparseRows, joseph_matrix
 from recon_operators.scan_symmetry import ScanSymmetry, find_symmetry
 
 _INDEX_BYTES = 4
-_FEWEST_COLUMNS = 8  # right-hand sides of one product; more slow MKL down, unless all fit the cache
-_CACHED = 2**18
+_MOST_COLUMNS = 64
+_LARGEST_BLOCK = (
+    2**22
+)  # numbers of a block of right-hand sides; beyond 32 MiB every allocation is paged in anew
 
 
 @dataclass(frozen=True, eq=False)
 class SparseProjector:
     """A and its transpose for a scan: the matrices of a part of it, from which the rest follows by symmetry.
 
-    Both are stored, because torch converts a transposed view of a sparse tensor anew at every product.
+    An image becomes a block of right-hand sides, one for each turn of the image, and the sinogram is picked
+    from the products; a batch adds right-hand sides.
 
     Attributes:
         geometry: the whole scan.
-        symmetry: its turns and rays.
-        matrix: the part's projection matrix in mm, sparse CSR (rays, pixels) with int32 indices.
-        transpose: its transpose, sparse CSR.
-        rays: for each ray of the scan its place in ``(turns, rows of the matrix)``.
+        matrix: projection matrix of the part in mm, sparse CSR (rays, pixels) with int32 indices.
+        transpose: its transpose, stored too: torch converts a transposed view anew at every product.
+        tables: how images are turned and rays are picked; None if the part is the whole.
     """
 
     geometry: ParallelGeometry
-    symmetry: ScanSymmetry
     matrix: Tensor
     transpose: Tensor
-    rays: Tensor
+    tables: TurnTables | None
 
     def forward(self, images: Tensor) -> Tensor:
         """A x for ``(B, height, width)``: ``(B, views, detectors)``."""
-        turns = self.symmetry.turns
-        if len(turns) == 1:
-            sinograms = _product(self.matrix, images.flatten(1))
-        else:
-            turned = images.new_empty(len(images), len(turns), *self.geometry.shape)
-            for number, turn in enumerate(turns):
-                turned[:, number] = turn.apply(images)
-            parts = _product(self.matrix, turned.flatten(2).flatten(0, 1))
-            sinograms = parts.reshape(len(images), -1).index_select(1, self.rays)
-        return sinograms.reshape(-1, self.geometry.views, self.geometry.detectors)
+        result = images.new_empty(len(images), self.geometry.views * self.geometry.detectors)
+        for some in self._chunks(len(images)):
+            result[some] = self._forward(images[some].flatten(1))
+        return result.reshape(-1, self.geometry.views, self.geometry.detectors)
 
     def adjoint(self, sinograms: Tensor) -> Tensor:
         """A^T y for ``(B, views, detectors)``: ``(B, height, width)``."""
-        turns = self.symmetry.turns
-        if len(turns) == 1:
-            return _product(self.transpose, sinograms.flatten(1)).reshape(-1, *self.geometry.shape)
-        parts = sinograms.new_zeros(len(sinograms), len(turns) * self.matrix.shape[0])
-        if self.symmetry.distinct:
-            parts[:, self.rays] = sinograms.flatten(1)
-        else:
-            parts.index_add_(1, self.rays, sinograms.flatten(1))
-        spread = _product(self.transpose, parts.reshape(-1, self.matrix.shape[0]))
-        spread = spread.reshape(len(sinograms), len(turns), *self.geometry.shape)
-        images = turns[0].undo(spread[:, 0])
-        for number, turn in enumerate(turns[1:], start=1):
-            images = images + turn.undo(spread[:, number])
-        return images
+        result = sinograms.new_empty(len(sinograms), self.transpose.shape[0])
+        for some in self._chunks(len(sinograms)):
+            result[some] = self._adjoint(sinograms[some].flatten(1))
+        return result.reshape(-1, *self.geometry.shape)
+
+    def _chunks(self, items: int) -> list[slice]:
+        """Slices of a batch whose right-hand sides make a block of good size."""
+        turns = 1 if self.tables is None else self.tables.turns
+        columns = min(_MOST_COLUMNS, _LARGEST_BLOCK // max(self.matrix.shape))
+        step = max(1, columns // turns)
+        return [slice(first, first + step) for first in range(0, items, step)]
+
+    def _forward(self, images: Tensor) -> Tensor:
+        if self.tables is None:
+            return _product(self.matrix, images)
+        pixels, items = images.shape[1], images.shape[0]
+        turned = _picked(images.T.contiguous(), self.tables.turned_pixels).reshape(pixels, -1)
+        parts = _block_product(self.matrix, turned)
+        return _picked(parts.reshape(-1, items), self.tables.rays).T
+
+    def _adjoint(self, sinograms: Tensor) -> Tensor:
+        if self.tables is None:
+            return _product(self.transpose, sinograms)
+        items = sinograms.shape[0]
+        padded = torch.nn.functional.pad(sinograms, (0, 1)).T.contiguous()
+        first, *others = self.tables.sources
+        parts = _picked(padded, first)
+        for sources in others:
+            parts = parts + _picked(padded, sources)
+        spread = _block_product(self.transpose, parts.reshape(self.matrix.shape[0], -1))
+        return torch.nn.functional.embedding_bag(
+            self.tables.turned_back, spread.reshape(-1, items), mode="sum"
+        ).T
 
     @property
     def bytes(self) -> int:
-        """Memory that the two matrices and the table of rays take."""
-        parts = [self.rays]
+        """Memory that the matrices and tables take."""
+        parts = [] if self.tables is None else self.tables.tensors
         for stored in (self.matrix, self.transpose):
-            parts += [stored.crow_indices(), stored.col_indices(), stored.values()]
+            parts = [*parts, stored.crow_indices(), stored.col_indices(), stored.values()]
         return sum(part.numel() * part.element_size() for part in parts)
 
     def to(self, device: torch.device) -> SparseProjector:
         """The same on another device."""
-        moved = (self.matrix.to(device), self.transpose.to(device), self.rays.to(device))
-        return SparseProjector(self.geometry, self.symmetry, *moved)
+        tables = None if self.tables is None else self.tables.to(device)
+        return SparseProjector(self.geometry, self.matrix.to(device), self.transpose.to(device), tables)
+
+
+@dataclass(frozen=True, eq=False)
+class TurnTables:
+    """A scan's symmetry as int32 tables; "row" counts pairs (pixel or ray of the part, turn), turn fastest.
+
+    Attributes:
+        turns: number of turns.
+        turned_pixels: for each row the pixel of the image that the turn brings there.
+        turned_back: for each pixel of the image its row for each turn, ``(pixels, turns)``.
+        rays: for each ray of the scan its row.
+        sources: for each row the ray of the scan that it belongs to, or the number of rays for none; several
+            tables where several rays share a row.
+    """
+
+    turns: int
+    turned_pixels: Tensor
+    turned_back: Tensor
+    rays: Tensor
+    sources: tuple[Tensor, ...]
+
+    @staticmethod
+    def of(symmetry: ScanSymmetry, detectors: int) -> TurnTables | None:
+        """The tables of a symmetry and the whole detector, or None for the trivial one."""
+        turns = len(symmetry.turns)
+        if turns == 1:
+            return None
+        height, width = symmetry.part.shape
+        pixels = torch.arange(height * width).reshape(height, width)
+        turned = torch.stack([turn.apply(pixels).flatten() for turn in symmetry.turns], dim=1)
+        back = torch.stack([turn.undo(pixels).flatten() for turn in symmetry.turns], dim=1)
+        part_rays = symmetry.part.views * symmetry.part.detectors
+        places = symmetry.rays(detectors)
+        rays = places % part_rays * turns + places // part_rays
+        return TurnTables(
+            turns,
+            turned.flatten().to(torch.int32),
+            (back * turns + torch.arange(turns)).to(torch.int32),
+            rays.to(torch.int32),
+            _sources(rays, part_rays * turns),
+        )
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tables."""
+        return [self.turned_pixels, self.turned_back, self.rays, *self.sources]
+
+    def to(self, device: torch.device) -> TurnTables:
+        """The same on another device."""
+        pixels, back, rays, *sources = (table.to(device) for table in self.tensors)
+        return TurnTables(self.turns, pixels, back, rays, tuple(sources))
+
+
+def _sources(rays: Tensor, rows: int) -> tuple[Tensor, ...]:
+    """Tables that together list every ray once at its row."""
+    tables = []
+    left = torch.arange(len(rays))
+    while len(left):
+        table = torch.full((rows,), len(rays))
+        table[rays[left]] = left
+        tables.append(table.to(torch.int32))
+        left = left[table[rays[left]] != left]
+    return tuple(tables)
 
 
 def estimated_bytes(geometry: ParallelGeometry, dtype: torch.dtype = torch.float32) -> int:
-    """Memory that the matrices of a geometry will take."""
-    part = find_symmetry(geometry).part
-    pointers = part.views * part.detectors + part.shape[0] * part.shape[1]
-    table = geometry.views * geometry.detectors * torch.int64.itemsize
-    return 2 * part.entries * (dtype.itemsize + _INDEX_BYTES) + pointers * _INDEX_BYTES + table
+    """Memory that the matrices and tables of a geometry will take."""
+    symmetry = find_symmetry(geometry)
+    part, turns = symmetry.part, len(symmetry.turns)
+    rays, pixels = part.views * part.detectors, part.shape[0] * part.shape[1]
+    tables = 0 if turns == 1 else 2 * turns * pixels + turns * rays + geometry.views * geometry.detectors
+    return 2 * part.entries * (dtype.itemsize + _INDEX_BYTES) + (rays + pixels + tables) * _INDEX_BYTES
 
 
 def sparse_projector(
@@ -169,7 +247,9 @@ def _build(geometry: ParallelGeometry, dtype: torch.dtype) -> SparseProjector:
     symmetry = find_symmetry(geometry)
     precision = np.float64 if dtype == torch.float64 else np.float32
     matrix, transpose = joseph_matrix(symmetry.part, precision, threads=torch.get_num_threads())
-    return SparseProjector(geometry, symmetry, sparse_tensor(matrix), sparse_tensor(transpose), symmetry.rays)
+    return SparseProjector(
+        geometry, sparse_tensor(matrix), sparse_tensor(transpose), TurnTables.of(symmetry, geometry.detectors)
+    )
 
 
 def sparse_tensor(rows: SparseRows) -> Tensor:
@@ -181,14 +261,33 @@ def sparse_tensor(rows: SparseRows) -> Tensor:
         return torch.sparse_csr_tensor(starts, columns, values, rows.shape, check_invariants=False)
 
 
+def _picked(rows: Tensor, index: Tensor) -> Tensor:
+    """``rows[index]``; rows of one number as a vector, which torch picks five times as fast."""
+    if rows.shape[1] == 1:
+        return rows[:, 0].index_select(0, index)[:, None]
+    return rows.index_select(0, index)
+
+
 def _product(matrix: Tensor, rows: Tensor) -> Tensor:
-    """``rows @ matrix.T``; one row as a vector, several as column-major right-hand sides without a copy."""
-    result = rows.new_empty(rows.shape[0], matrix.shape[0])
-    step = max(_FEWEST_COLUMNS, _CACHED // matrix.shape[1])
-    for start in range(0, rows.shape[0], step):
-        some = rows[start : start + step]
-        if some.shape[0] == 1:
-            torch.mv(matrix, some[0], out=result[start])
-        else:
-            result[start : start + step] = (matrix @ some.T).T
-    return result
+    """``rows @ matrix.T``; a single row as a vector, for which the sparse product is fastest."""
+    if len(rows) == 1:
+        return torch.mv(matrix, rows[0])[None]
+    return _block_product(matrix, rows.T.contiguous()).T
+
+
+def _block_product(matrix: Tensor, block: Tensor) -> Tensor:
+    """``matrix @ block`` for a contiguous block of columns.
+
+    On the CPU a sum of weighted rows of the block, for which torch's embedding_bag has generated vector code:
+    with many columns some three times as fast as MKL's sparse product.
+    """
+    if block.device.type == "cpu" and block.dtype == torch.float32:
+        return torch.nn.functional.embedding_bag(
+            matrix.col_indices(),
+            block,
+            matrix.crow_indices(),
+            mode="sum",
+            per_sample_weights=matrix.values(),
+            include_last_offset=True,
+        )
+    return matrix @ block

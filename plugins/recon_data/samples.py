@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -138,9 +138,12 @@ def sample(name: str) -> Path:
 
 
 def _load(name: str) -> Loaded:
+    """The sample, with its title, licence and credit among its attributes."""
     from recon.loading import load
 
-    return load(sample(name))
+    found, loaded = _SAMPLES[name], load(sample(name))
+    about = {"title": found.title, "licence": found.licence, "credit": found.credit}
+    return replace(loaded, attributes={**loaded.attributes, **about})
 
 
 def ct_chest() -> Loaded:

@@ -35,7 +35,7 @@ class Tikhonov(Functional):
 
     def K(self, shape: Sequence[int]) -> LinearOperator:
         """The identity, or forward differences."""
-        return Identity(shape) if self.of == "image" else Gradient(shape)
+        return Identity(shape) if self.of == "image" else Gradient(tuple(shape))
 
     def _penalty(self, z: Tensor) -> Tensor:
         return 0.5 * z.abs().square()

@@ -44,7 +44,7 @@ class TotalVariation(Functional):
 
     def K(self, shape: Sequence[int]) -> LinearOperator:
         """Forward differences: ``shape`` to ``(len(shape), *shape)``."""
-        return Gradient(shape, boundary=self.boundary)
+        return Gradient(tuple(shape), boundary=self.boundary)
 
     def _magnitude(self, z: Tensor) -> Tensor:
         # vector_norm over a short leading axis is many times slower than these few passes

@@ -17,12 +17,15 @@ from recon.terminal import AsJson, add_row, console, new_table, print_json
 def evaluate_command(
     result: Annotated[
         str,
-        typer.Argument(metavar="RESULT", help="Folder or .h5 of `recon solve`, or any image that recon.load reads."),
+        typer.Argument(
+            metavar="RESULT", help="Folder or .h5 of `recon solve`, or any image that recon.load reads."
+        ),
     ],
     reference: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="The true image: any image, or a problem that holds it; a solution knows its own."
+            metavar="FILE",
+            help="The true image: any image, or a problem that holds it; a solution knows its own.",
         ),
     ] = None,
     metrics: Annotated[
@@ -31,7 +34,11 @@ def evaluate_command(
     ] = None,
     water: Annotated[
         float | None,
-        typer.Option(min=1e-6, help=f"Attenuation of water [1/mm] between HU and 1/mm; {WATER:g} unless known."),
+        typer.Option(
+            min=1e-6,
+            metavar="MU",
+            help=f"Attenuation of water [1/mm] between HU and 1/mm; {WATER:g} unless known.",
+        ),
     ] = None,
     reader: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Reader of RESULT, such as matlab:variable=image.")
@@ -41,7 +48,10 @@ def evaluate_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score an image against the truth; a number without its convention means nothing, so each has it."""
+    """Score an image against the truth, conventions attached.
+
+    Without --metrics: PSNR, SSIM, NMSE and RMSE, the last in HU for attenuation in 1/mm.
+    """
     with redirect_stdout(sys.stderr):
         from recon.metrics import as_metric
 
@@ -72,8 +82,10 @@ def evaluate_command(
 
 
 def in_one_unit(image: ReadImage, truth: ReadImage, water: float | None) -> tuple[ReadImage, ReadImage]:
-    """Both images in the same unit: HU become attenuation if the other is attenuation; an unknown unit but for
-    HU is taken to be that of the other.
+    """Both images in the same unit.
+
+    HU become attenuation if the other is attenuation; an unknown unit is taken to be that of the other, but not
+    if that is HU.
 
     Args:
         image: what is scored.
@@ -96,8 +108,8 @@ def in_one_unit(image: ReadImage, truth: ReadImage, water: float | None) -> tupl
     if "HU" in units and "" in units:
         unknown = image if image.unit == "" else truth
         raise ValueError(
-            f"{unknown.source} does not say its unit, the other is in HU: save it with its unit, or convert the "
-            "other first"
+            f"{unknown.source} does not say its unit, the other is in HU: save it with its unit, or convert "
+            "the other first"
         )
     unit = image.unit or truth.unit
     return replace(image, unit=unit), replace(truth, unit=unit)

@@ -20,7 +20,9 @@ def file_format(path: Path) -> str:
         return ""
 
 
-def check_file(path: Path, ours: Callable[[Path], bool], *, force: bool, inputs: tuple[Path, ...] = ()) -> None:
+def check_file(
+    path: Path, ours: Callable[[Path], bool], *, force: bool, inputs: tuple[Path, ...] = ()
+) -> None:
     """Refuse to write a file where something else would be lost; before any work is done.
 
     Args:
@@ -38,7 +40,9 @@ def check_file(path: Path, ours: Callable[[Path], bool], *, force: bool, inputs:
         if any(name.exists() and path.samefile(name) for name in inputs):
             raise FileExistsError(f"{path} is the input itself: choose another name for the output")
         if not (force or ours(path)):
-            raise FileExistsError(f"{path} exists and this command did not write it: choose another name, or say --force")
+            raise FileExistsError(
+                f"{path} exists and this command did not write it: choose another name, or say --force"
+            )
     _check_writable(path.parent)
 
 
@@ -62,7 +66,8 @@ def check_folder(folder: Path, ours: Callable[[Path], bool], *, force: bool) -> 
         if there:
             shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
             raise FileExistsError(
-                f"{folder} is not empty and holds no earlier result ({shown}): choose another name, or say --force"
+                f"{folder} is not empty and holds no earlier result ({shown}): choose another name, or say "
+                "--force"
             )
     _check_writable(folder)
 

@@ -1,4 +1,4 @@
-"""Images to compare: of a solution, of a problem that holds its reference, or of any file that `recon.load` reads."""
+"""Images to compare: of a solution, of a problem that holds its reference, or of any other file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ def load_file(path: str, reader: str | None) -> Loaded:
     from recon import registry
     from recon.loading import load
 
-    if reader is None and not Path(path).exists() and path in {item.entry.name for item in registry.items("dataset")}:
+    if (
+        reader is None
+        and not Path(path).exists()
+        and path in {item.entry.name for item in registry.items("dataset")}
+    ):
         sample: Loaded = registry.make("dataset", path)
         return sample
     if reader is None:

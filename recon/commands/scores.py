@@ -30,7 +30,8 @@ def metrics_for(item_shape: Sequence[int], unit: str, water: float | None) -> tu
     if water is None:
         return chosen
     return tuple(
-        dataclasses.replace(metric, water=water) if isinstance(metric, RMSEHU) else metric for metric in chosen
+        dataclasses.replace(metric, water=water) if isinstance(metric, RMSEHU) else metric
+        for metric in chosen
     )
 
 

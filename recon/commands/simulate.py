@@ -27,27 +27,41 @@ _HIGHEST_ATTENUATION = 10.0  # 1/mm; lead at 60 keV has 5.7
 
 def simulate_command(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="An image that recon.load reads, or the name of a sample data set.")
+        str,
+        typer.Argument(
+            metavar="FILE", help="An image that recon.load reads, or the name of a sample data set."
+        ),
     ],
     op: Annotated[
-        str, typer.Option(metavar="SPEC", help="Forward operator, such as ct_parallel:angles=60 (recon list operators).")
+        str,
+        typer.Option(
+            metavar="SPEC", help="Forward operator, such as ct_parallel:angles=60 (recon list operators)."
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.h5", help="The problem file to write.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE.h5", help="The problem file to write.")
+    ],
     noise: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Noise model, such as poisson:photons=1e4; none without it.")
+        str | None,
+        typer.Option(metavar="SPEC", help="Noise model, such as poisson:photons=1e4; none without it."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the noise.")] = 0,
     water: Annotated[
         float | None,
-        typer.Option(min=1e-6, help=f"Attenuation of water [1/mm] that converts HU for CT operators; {WATER:g} unless given."),
+        typer.Option(
+            min=1e-6,
+            metavar="MU",
+            help=f"Attenuation of water [1/mm] that converts HU for CT operators; {WATER:g} unless given.",
+        ),
     ] = None,
     reader: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Reader and its options, such as matlab:variable=image.")
+        str | None,
+        typer.Option(metavar="SPEC", help="Reader and its options, such as matlab:variable=image."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file whatever it is.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate a measurement of an image and write it as a problem for `recon solve`.
+    """Simulate a measurement and write it as a problem file.
 
     FILE is an image: (rows, columns), real or complex, or a stack or colour image of real ones, each of which
     is measured. Parameters of the operator that the file knows (shape, pixel_size) need not be given.
@@ -112,13 +126,13 @@ def simulated(
 
 
 def _image(loaded: Loaded, *, ct: bool, water: float | None) -> tuple[Tensor, str, float | None]:
-    """The image in the unit that the operator takes, that unit, and the attenuation of water if it was used."""
+    """The image in the unit that the operator takes, that unit, and the water it was converted with."""
     data, source = loaded.data, loaded.source or "the input"
     if data.ndim < 2 or (data.is_complex() and data.ndim > 2):
         kind = "complex" if data.is_complex() else "real"
         raise ValueError(
-            f"{source} holds {kind} data of shape {tuple(data.shape)}, but an image to simulate from is (rows, "
-            "columns), or a stack of real ones; raw k-space is a measurement already: pose it in Python with "
+            f"{source} holds {kind} data of shape {tuple(data.shape)}, but an image to simulate from is "
+            "(rows, columns), or a stack of real ones; raw k-space is a measurement already: pose it in Python with "
             "recon.Problem(recon.operator('mri_cartesian', ...), kspace).save('scan.h5')"
         )
     if water is not None and not (ct and loaded.unit == "HU"):
@@ -129,12 +143,12 @@ def _image(loaded: Loaded, *, ct: bool, water: float | None) -> tuple[Tensor, st
         return loaded.attenuation(water=water), "1/mm", water
     if ct and loaded.unit not in ("", "1/mm"):
         raise ValueError(
-            f"{source} is in {loaded.unit}, but CT operators take attenuation in 1/mm, or HU: convert it first"
+            f"{source} is in {loaded.unit}, but CT operators take attenuation in 1/mm, or HU: convert it"
         )
     if ct and not data.is_complex() and float(data.max()) > _HIGHEST_ATTENUATION:
         raise ValueError(
-            f"{source} has values up to {float(data.max()):g} and no unit, but CT operators take attenuation in "
-            "1/mm (water has 0.02, lead about 5): scale the image, or save it with a unit (HU in DICOM)"
+            f"{source} has values up to {float(data.max()):g} and no unit, but CT operators take attenuation "
+            "in 1/mm (water has 0.02, lead about 5): scale the image, or save it with a unit (HU in DICOM)"
         )
     if loaded.valid is not None:
         padding = AIR if loaded.unit == "HU" else float(data[loaded.valid].min())
@@ -147,8 +161,8 @@ def _side(pixel_size: tuple[float, ...], operator: str) -> float:
     rows, columns = pixel_size[-2:]
     if abs(rows - columns) > 1e-3 * max(rows, columns):
         raise ValueError(
-            f"the file's pixels are {rows:g} x {columns:g} mm, but {operator} takes square ones: resample the "
-            f"image, or give the side to use: {operator}:pixel_size={columns:g}"
+            f"the file's pixels are {rows:g} x {columns:g} mm, but {operator} takes square ones: resample "
+            f"the image, or give the side to use: {operator}:pixel_size={columns:g}"
         )
     return float(rows)
 
@@ -172,7 +186,11 @@ def _print(problem: Problem, output: Path) -> None:
     add_row(table, "image", f"{notes['source']}: {_dimensions(reference)}{_unit(notes)}")
     add_row(table, "operator", f"{type(operator).__name__}: {' '.join(operator.extra_repr().split())}")
     add_row(table, "data", _dimensions(problem.data))
-    add_row(table, "noise", notes["noise"] if notes["noise"] == "none" else f"{notes['noise']}; seed {notes['seed']}")
+    add_row(
+        table,
+        "noise",
+        notes["noise"] if notes["noise"] == "none" else f"{notes['noise']}; seed {notes['seed']}",
+    )
     add_row(table, "written", str(output))
     console().print(table)
 

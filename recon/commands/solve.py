@@ -26,41 +26,59 @@ if TYPE_CHECKING:
 
 
 def solve_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A problem: of `recon simulate` or `Problem.save`.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the results.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A problem: of `recon simulate` or `Problem.save`.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the results.")
+    ],
     prior: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SPEC", help="Prior, such as tv (recon list priors); several are summed. Direct without one."
+            metavar="SPEC",
+            help="Prior, such as tv (recon list priors); several are summed. Direct without one.",
         ),
     ] = None,
     solver: Annotated[
         str, typer.Option(metavar="SPEC", help="Algorithm, such as admm:rho=0.5 (recon list solvers).")
     ] = "auto",
     weight: Annotated[
-        str | None, typer.Option(metavar="NUMBER|auto", help="Weight of the prior; the prior's own unless given.")
+        str | None,
+        typer.Option(metavar="NUMBER|auto", help="Weight of the prior; the prior's own unless given."),
     ] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Most iterations.")] = None,
-    tolerance: Annotated[float | None, typer.Option(help="Relative tolerance that counts as converged.")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, metavar="N", help="Most iterations.")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(metavar="T", help="Relative tolerance that counts as converged.")
+    ] = None,
     time_limit: Annotated[
         str | None, typer.Option(metavar="TIME", help="Most wall time: 90s, 5min, 2h.")
     ] = None,
     noise_level: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Noise standard deviation of the data; estimated from them unless given."),
+        typer.Option(
+            min=0.0,
+            metavar="STD",
+            help="Noise standard deviation of the data; estimated from them unless given.",
+        ),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Holds the whole state every 30 s; an existing one is resumed.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the whole state every 30 s; an existing one is resumed."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Where to solve: cpu, cuda, cuda:1.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other things.")] = False,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="Where to solve: cpu, cuda, cuda:1.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write into a folder that holds other things.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Reconstruct the image of a problem; write solution.h5 and image.png into a folder.
+    """Reconstruct the image of a problem file.
 
-    Ctrl-C ends the iteration: the image so far is written, marked as interrupted, and the exit code is 130.
+    Writes solution.h5 and image.png into a folder. Ctrl-C ends the iteration: the image so far is written,
+    marked as interrupted, and the exit code is 130.
     """
     with redirect_stdout(sys.stderr):
         limits = _limits(iterations, tolerance, time_limit)
@@ -69,7 +87,15 @@ def solve_command(
         check_folder(output, _holds_solution, force=force)
         replaces = _holds_solution(output)
         solution, notes = _solved(
-            file, prior or [], solver, strength, limits, noise_level, checkpoint=checkpoint, device=place, seed=seed
+            file,
+            prior or [],
+            solver,
+            strength,
+            limits,
+            noise_level,
+            checkpoint=checkpoint,
+            device=place,
+            seed=seed,
         )
         unit = str(notes.get("unit", ""))
         written = [output / "solution.h5", output / "image.png"]
@@ -106,7 +132,10 @@ def stopping_rule(default: StoppingRule, limits: dict[str, Any]) -> StoppingRule
         rules = [rule for rule in rules if not isinstance(rule, MaxIterations)]
         rules.append(MaxIterations(limits["iterations"]))
     if "tolerance" in limits:
-        kind = next((type(rule) for rule in rules if isinstance(rule, RelativeChange | SmallResiduals)), SmallResiduals)
+        kind = next(
+            (type(rule) for rule in rules if isinstance(rule, RelativeChange | SmallResiduals)),
+            SmallResiduals,
+        )
         rules = [rule for rule in rules if not isinstance(rule, RelativeChange | SmallResiduals)]
         rules.insert(0, kind(limits["tolerance"]))
     if "time_limit" in limits:

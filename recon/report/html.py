@@ -177,7 +177,8 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:.3g} {unit}".rstrip().replace("-", "\N{MINUS SIGN}", 1 if value < 0 else 0)
+    number = f"{value:.0f}" if 1000 <= abs(value) < 1e5 else f"{value:.3g}"
+    return f"{number} {unit}".rstrip().replace("-", "\N{MINUS SIGN}", 1 if value < 0 else 0)
 
 
 def _rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from typing import Literal
 
 import torch
@@ -69,11 +70,11 @@ class ADMM(Iterative):
         relaxation: float | Literal["auto"] = "auto",
         inner: int | Literal["auto"] = "auto",
     ) -> None:
-        if rho != "auto" and not (isinstance(rho, float | int) and 0 < rho < math.inf):
+        if rho != "auto" and not (isinstance(rho, numbers.Real) and 0 < rho < math.inf):
             raise ValueError(f"rho must be > 0 or 'auto', got {rho!r}")
-        if relaxation != "auto" and not (isinstance(relaxation, float | int) and 0 < relaxation < 2):
+        if relaxation != "auto" and not (isinstance(relaxation, numbers.Real) and 0 < relaxation < 2):
             raise ValueError(f"relaxation must lie in (0, 2) or be 'auto', got {relaxation!r}")
-        if inner != "auto" and not (isinstance(inner, int) and inner >= 1):
+        if inner != "auto" and not (isinstance(inner, numbers.Integral) and inner >= 1):
             raise ValueError(f"inner must be a whole number >= 1 or 'auto', got {inner!r}")
         self.rho, self.relaxation, self.inner = rho, relaxation, inner
 
@@ -102,7 +103,7 @@ class ADMM(Iterative):
         splits, duals = [], []
         primal = step = force = torch.zeros_like(state.primal)
         # a constant image under total variation, an empty one under l1: their splits vanish, the image's scale stays
-        scale = 1e-3 * torch.maximum(norm(x), norm(problem.start))
+        scale = 1e-3 * torch.maximum(norm(x), problem.image_norm)
         for term, weight, z, u in zip(terms, penalties, state.z, state.u, strict=True):
             mapped = term.K._run(x, adjoint=False)
             relaxed = torch.lerp(z, mapped, relaxation) if relaxation != 1 else mapped
@@ -129,7 +130,7 @@ class ADMM(Iterative):
         """Penalties in units of the weight."""
         if self.rho != "auto":
             return [torch.full_like(problem.strength, float(self.rho)) for _ in problem.terms]
-        rms = (norm(x) / x[0].numel() ** 0.5).to(problem.strength)
+        rms = (problem.image_norm / x[0].numel() ** 0.5).to(problem.strength)
         by_scale = 10 / torch.where(rms > 0, rms, torch.ones_like(rms))
         leader = _leader(problem)
         penalties = []

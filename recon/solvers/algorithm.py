@@ -46,6 +46,15 @@ def select(state: Any, items: Tensor) -> Any:
     return map_tensors(state, lambda tensor: tensor[items])
 
 
+def put(state: Any, items: Tensor, part: Any) -> None:
+    """Write the states of some items into a state of all, in place."""
+    for field in dataclasses.fields(state):
+        whole, new = getattr(state, field.name), getattr(part, field.name)
+        pairs = [(whole, new)] if isinstance(whole, Tensor) else zip(whole, new, strict=True)
+        for target, source in pairs:
+            target[items] = source.to(target.dtype)
+
+
 def map_tensors(state: Any, change: Any) -> Any:
     """The state with every tensor changed."""
     changed = {}

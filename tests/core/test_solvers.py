@@ -14,7 +14,7 @@ import recon
 from recon.solvers.algorithm import map_tensors, per_item, select
 from recon.solvers.cg import CGState
 
-PRECISE = recon.SmallResiduals(1e-8) | recon.MaxIterations(5000)
+PRECISE = recon.SmallResiduals(1e-7) | recon.MaxIterations(3000)
 DTYPES = [torch.float64, torch.complex128]
 
 
@@ -22,8 +22,8 @@ def random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Te
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-def near(image: Tensor, truth: Tensor, tolerance: float = 1e-6) -> None:
-    """Relative to the whole image."""
+def near(image: Tensor, truth: Tensor, tolerance: float = 1e-5) -> None:
+    """Relative to the whole image; residuals of 1e-7 leave errors of some 1e-6."""
     distance = float(torch.linalg.vector_norm(image - truth) / torch.linalg.vector_norm(truth))
     assert distance <= tolerance, f"relative distance {distance:.3g}"
 
@@ -38,16 +38,14 @@ def ridge(A: Tensor, y: Tensor, weight: float, K: Tensor | None = None, weights:
 # Ridge regression, in closed form
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("dtype", "weighted"), [(torch.float64, False), (torch.complex128, True)])
 @pytest.mark.parametrize(
     "solver",
     [
         recon.CG(),
         recon.ADMM(),
-        recon.ADMM(rho=0.7),
         recon.ADMM(rho=0.7, relaxation=1.0),
-        recon.ADMM(rho=2.0, relaxation=0.7, inner=1),
+        recon.ADMM(rho=1.0, relaxation=1.2, inner=2),
         recon.ADMM(rho=0.4, relaxation=1.95, inner=12),
     ],
     ids=repr,
@@ -174,10 +172,11 @@ def test_tv_denoising(dtype: torch.dtype, rho: float | str) -> None:
     y = piecewise(shape, dtype) + 0.3 * random(*shape, dtype=dtype)
     truth = tv_reference(torch.eye(42, dtype=dtype), y.flatten(), shape, 0.4)
     assert truth.error < 1e-5, "the reference is certified"
-    solution = recon.solve(recon.Identity(shape), TV(0.4), y, solver=recon.ADMM(rho=rho), stop=PRECISE)  # type: ignore[arg-type]
+    solver = recon.ADMM(rho=rho)  # type: ignore[arg-type]
+    solution = recon.solve(recon.Identity(shape), TV(0.4), y, solver=solver, stop=PRECISE)
     assert solution.converged
-    assert float(torch.linalg.vector_norm(solution.image.flatten() - truth.x)) < truth.error + 1e-6
-    assert solution.history["objective"][-1] == pytest.approx(truth.objective, abs=truth.gap + 1e-7)
+    assert float(torch.linalg.vector_norm(solution.image.flatten() - truth.x)) < truth.error + 1e-5
+    assert solution.history["objective"][-1] == pytest.approx(truth.objective, abs=truth.gap + 1e-6)
 
 
 def blur_matrix(shape: tuple[int, int]) -> Tensor:
@@ -196,8 +195,8 @@ def test_tv_deblurring(solver: recon.ADMM) -> None:
     operator = 0.6 * recon.Identity(shape) + 0.4 * Blur(shape)
     solution = recon.solve(operator, TV(0.1), y.reshape(shape), solver=solver, stop=PRECISE)
     assert solution.converged
-    assert float(torch.linalg.vector_norm(solution.image.flatten() - truth.x)) < truth.error + 1e-6
-    assert solution.history["objective"][-1] == pytest.approx(truth.objective, abs=truth.gap + 1e-7)
+    assert float(torch.linalg.vector_norm(solution.image.flatten() - truth.x)) < truth.error + 1e-5
+    assert solution.history["objective"][-1] == pytest.approx(truth.objective, abs=truth.gap + 1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -209,7 +208,7 @@ def test_tv_of_random_measurements(dtype: torch.dtype) -> None:
     assert truth.error < 1e-4
     solution = recon.solve(Matrix(A, shape), TV(0.2), y, stop=PRECISE)
     assert solution.converged
-    assert float(torch.linalg.vector_norm(solution.image.flatten() - truth.x)) < truth.error + 1e-6
+    assert float(torch.linalg.vector_norm(solution.image.flatten() - truth.x)) < truth.error + 1e-5
 
 
 @pytest.mark.parametrize("offset", [0.0, 5.0])
@@ -223,7 +222,7 @@ def test_tv_with_a_constraint_that_binds_and_one_that_does_not(offset: float) ->
     solution = recon.solve(Matrix(A, shape), TV(0.1) + NonNegative(), y, stop=PRECISE)
     assert solution.converged, solution
     assert float(solution.image.min()) >= 0
-    assert float(torch.linalg.vector_norm(solution.image.flatten() - truth.x)) < truth.error + 1e-6
+    assert float(torch.linalg.vector_norm(solution.image.flatten() - truth.x)) < truth.error + 1e-5
     default = recon.solve(Matrix(A, shape), TV(0.1) + NonNegative(), y)
     assert default.converged and default.iterations < 400
     near(default.image.flatten(), truth.x, 1e-2)  # the default rules ask for 1e-3
@@ -273,7 +272,7 @@ def test_closed_form_and_conjugate_gradients_agree_in_the_image_step() -> None:
         recon.solve(make(mask), TV(0.05, periodic=True), y, stop=PRECISE).image
         for make in (MaskedFourier, Plain)
     ]
-    near(images[1], images[0], 1e-6)
+    near(images[1], images[0])
 
 
 def test_a_preconditioner_changes_the_way_but_not_the_end() -> None:
@@ -286,7 +285,7 @@ def test_a_preconditioner_changes_the_way_but_not_the_end() -> None:
     A = random(20, 12) * torch.logspace(-1, 1, 12, dtype=torch.float64)
     y = random(20, seed=1)
     images = [recon.solve(make(A), L1(0.3), y, stop=PRECISE).image for make in (Matrix, Known)]
-    near(images[1], images[0], 1e-6)
+    near(images[1], images[0])
 
 
 def test_the_start_does_not_change_the_end() -> None:
@@ -296,7 +295,7 @@ def test_the_start_does_not_change_the_end() -> None:
         for x0 in (None, torch.zeros(12), 100 * random(12, seed=3))
     ]
     for image in images[1:]:
-        near(image, images[0], 1e-6)
+        near(image, images[0])
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
@@ -317,6 +316,15 @@ def test_units_do_not_matter(scale: float, what: str) -> None:
     near(solution.image / unit, plain.image, 1e-3)
 
 
+def test_units_do_not_matter_with_a_start_of_zero_either() -> None:
+    shape = (6, 7)
+    A, y = random(30, 42).float() / 6, random(30, seed=1).float()
+    solutions = [
+        recon.solve(Matrix(A, shape), TV(0.1 * unit), unit * y, x0=torch.zeros(shape)) for unit in (1, 1e-3, 1e3)
+    ]
+    assert len({solution.iterations for solution in solutions}) == 1
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_conjugate_gradients_do_not_depend_on_the_unit(scale: float) -> None:
     A, y = random(30, 12).float(), random(30, seed=1).float()
@@ -328,7 +336,7 @@ def test_conjugate_gradients_do_not_depend_on_the_unit(scale: float) -> None:
 def test_a_weight_of_zero_is_least_squares() -> None:
     A, y = random(20, 6), random(20, seed=1)
     for prior in (L1(0.0), Ridge(0.0)):
-        solution = recon.solve(Matrix(A), prior, y, solver=recon.ADMM(), stop=recon.MaxIterations(3000))
+        solution = recon.solve(Matrix(A), prior, y, solver=recon.ADMM(), stop=recon.MaxIterations(500))
         near(solution.image, torch.linalg.lstsq(A, y[:, None]).solution[:, 0], 1e-5)
 
 
@@ -342,7 +350,7 @@ def test_weights_so_strong_that_nothing_of_the_splits_is_left(dtype: torch.dtype
         near(solution.image, y.mean().expand(8, 8), 1e-2)
     for x0 in (None, torch.zeros(8, 8)):
         solution = recon.solve(recon.Identity((8, 8)), L1(1e3), y, x0=x0)
-        assert solution.converged or x0 is not None, solution
+        assert solution.converged, solution
         assert float(solution.image.abs().max()) < 1e-3
 
 
@@ -421,7 +429,8 @@ def test_a_denoiser_that_is_a_proximal_map_gives_its_known_fixed_point(
     factor = 1.0 if value_range is None else 5.0
     K = torch.eye(12, dtype=torch.float64) - 1 / 12
     problem = recon.Problem(Matrix(A), y, image_range=(-1.0, 1.0))
-    solution = recon.solve(problem, Smoother(0.5, value_range), solver=recon.ADMM(rho=rho), stop=PRECISE)  # type: ignore[arg-type]
+    solver = recon.ADMM(rho=rho)  # type: ignore[arg-type]
+    solution = recon.solve(problem, Smoother(0.5, value_range), solver=solver, stop=PRECISE)
     assert solution.converged
     for item in range(2):
         near(solution.image[item], ridge(A, y[item], 0.5 * factor**2, K))

@@ -72,10 +72,11 @@ def test_a_disc_projects_to_its_chords() -> None:
 
 @needs_astra
 @pytest.mark.parametrize("shape", [(24, 24), (19, 33), (1, 12), (12, 1)])
-def test_order_and_orientation_are_astras(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("angles", [13, 40])
+def test_order_and_orientation_are_astras(shape: tuple[int, int], angles: int) -> None:
     import astra
 
-    op = ParallelBeam(shape, angles=13)
+    op = ParallelBeam(shape, angles=angles)
     views, detectors = op.range_shape
     projector = astra.create_projector(
         "linear",
@@ -299,6 +300,14 @@ def test_a_detector_that_misses_pixels_is_pointed_out(detector: dict) -> None:
         op = ParallelBeam((10, 10), angles=8, **detector)
     assert caught[0].filename == __file__
     assert op(torch.ones(10, 10)).shape == op.range_shape
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_detector_beside_the_image_measures_nothing(batch: int) -> None:
+    with pytest.warns(UserWarning, match="does not cover"):
+        op = ParallelBeam((4, 4), angles=3, detectors=2, detector_offset=50.0)
+    assert torch.equal(op(torch.ones(batch, 4, 4)), torch.zeros(batch, 3, 2))
+    assert torch.equal(op.adjoint(torch.ones(batch, 3, 2)), torch.zeros(batch, 4, 4))
 
 
 def test_a_narrow_detector_that_covers_the_views_it_has_is_fine() -> None:
