@@ -1,10 +1,11 @@
-"""TV reconstruction against deepinv in one run: Shepp-Logan 256, CT from 60 views and MRI from 25 % of k-space.
+"""TV reconstruction against deepinv in one run: Shepp-Logan 256, CT from 60 views and MRI from a quarter of k-space.
 
     make peers && .venv/bin/python benchmarks/total_variation.py [--json FILE] [--rounds 3]
 
-The problems and deepinv's tuned settings are those of deepinv's own best results (ADMM, 50 iterations; weights and
-step sizes found by hand). Both libraries get the same phantom, noise level and, for MRI, the same data; CT data come
-from each library's own projector, as their discretisations differ.
+The problems and deepinv's tuned settings are those of deepinv's own best results (ADMM, 50 iterations;
+weights and
+step sizes found by hand). Both libraries get the same phantom, noise level and, for MRI, the same data; CT
+data come from each library's own projector, as their discretisations differ.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from pathlib import Path
 
 import torch
 from deepinv_import import deepinv
+from recon_priors import TotalVariation
 from setting import environment, print_table
 from skimage.data import shepp_logan_phantom
 from skimage.transform import resize
 from torch import Tensor
 
 import recon
-from recon_priors import TotalVariation
 
 SIDE, VIEWS = 256, 60
 
@@ -58,7 +59,9 @@ def ct(rounds: int) -> list[dict]:
     y = op.measure(truth, noise=recon.noise("gaussian", std=sigma), seed=0)
     op.gram(truth)  # the matrix is built once a geometry, like deepinv's grids and norm below
     rows = [
-        row("CT TV", "recon, automatic weight", *timed(lambda: recon.solve(op, "tv", y).image, rounds), truth),
+        row(
+            "CT TV", "recon, automatic weight", *timed(lambda: recon.solve(op, "tv", y).image, rounds), truth
+        ),
         row(
             "CT TV",
             "recon, weight 7.5 sigma",
@@ -134,7 +137,12 @@ def mri(rounds: int) -> list[dict]:
 
 def row(problem: str, method: str, seconds: float, image: Tensor, truth: Tensor) -> dict:
     """One line of the table."""
-    return {"problem": problem, "method": method, "seconds": round(seconds, 3), "psnr": round(psnr(image, truth), 2)}
+    return {
+        "problem": problem,
+        "method": method,
+        "seconds": round(seconds, 3),
+        "psnr": round(psnr(image, truth), 2),
+    }
 
 
 def main() -> None:

@@ -11,7 +11,9 @@ def recon_solvers() -> list[SolverEntry]:
     """The algorithms of `recon.solvers`."""
     return [
         SolverEntry(
-            name="direct", factory="recon.solvers.direct:Direct", summary="the operator's direct reconstruction"
+            name="direct",
+            factory="recon.solvers.direct:Direct",
+            summary="the operator's direct reconstruction",
         ),
         SolverEntry(
             name="cg",
@@ -58,7 +60,10 @@ def recon_metrics() -> list[MetricEntry]:
     """The metrics of `recon.metrics`."""
     return [
         MetricEntry(
-            name="psnr", factory="recon.metrics:PSNR", summary="peak signal-to-noise ratio [dB]", higher_is_better=True
+            name="psnr",
+            factory="recon.metrics:PSNR",
+            summary="peak signal-to-noise ratio [dB]",
+            higher_is_better=True,
         ),
         MetricEntry(
             name="ssim",
@@ -67,12 +72,20 @@ def recon_metrics() -> list[MetricEntry]:
             higher_is_better=True,
             examples=(Example({"data_range": 1.0}),),
         ),
-        MetricEntry(name="mse", factory="recon.metrics:MSE", summary="mean squared error", higher_is_better=False),
         MetricEntry(
-            name="nmse", factory="recon.metrics:NMSE", summary="squared error over squared norm", higher_is_better=False
+            name="mse", factory="recon.metrics:MSE", summary="mean squared error", higher_is_better=False
         ),
         MetricEntry(
-            name="rmse", factory="recon.metrics:RMSE", summary="root mean squared error", higher_is_better=False
+            name="nmse",
+            factory="recon.metrics:NMSE",
+            summary="squared error over squared norm",
+            higher_is_better=False,
+        ),
+        MetricEntry(
+            name="rmse",
+            factory="recon.metrics:RMSE",
+            summary="root mean squared error",
+            higher_is_better=False,
         ),
         MetricEntry(
             name="rmse_hu",

@@ -6,13 +6,15 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from recon.files import written_whole
 from recon.problem import Problem
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from recon.runner import Loop
 
 SECONDS_BETWEEN = 30.0
+FORMAT = "recon checkpoint 1"
+TENSORS = ("places", "last", "change", "image", "strength", "lowest", "rises")  # of the loop
+BOOK = ("iteration", "reasons", "converged", "iterations", "history")
 
 
 class CheckpointError(ValueError):
@@ -31,8 +36,8 @@ class Checkpoint:
     """Saves a run at most every 30 seconds and at its end; resumes it if the file is there.
 
     Args:
-        path: the file (safetensors with the run's bookkeeping in its header).
-        problem: what is solved: the file refuses other data.
+        path: the file (safetensors with the run's bookkeeping and a checksum in its header).
+        problem: what is solved: the file refuses other data, another operator or prior.
         algorithm: how: the file refuses another algorithm or other settings.
     """
 
@@ -48,23 +53,22 @@ class Checkpoint:
 
     def save(self, loop: Loop) -> None:
         """Write the file."""
-        tensors = {f"state.{name}": tensor for name, tensor in _flatten(loop.state).items()}
-        tensors |= {name: getattr(loop, name) for name in ("running", "last", "image", "strength")}
-        tensors["part_strength"] = loop.part.strength
+        tensors = {name: getattr(loop, name) for name in TENSORS}
+        tensors |= {f"state.{name}": tensor for name, tensor in _flatten(loop.state).items()}
         tensors |= {f"latest.{name}": tensor for name, tensor in loop.latest.items()}
-        book = {
-            "fingerprint": self.fingerprint,
-            "iteration": loop.iteration,
-            "seconds": loop.seconds,
-            "reasons": loop.reasons,
-            "converged": loop.converged,
-            "iterations": loop.iterations,
-            "history": loop.history,
-            "places": loop.places.tolist(),
-        }
-        stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        stored = {}
+        for name, tensor in tensors.items():
+            # safetensors knows no complex128: complex tensors are stored as pairs
+            label = f"complex.{name}" if tensor.is_complex() else name
+            plain = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+            stored[label] = plain.detach().to("cpu", copy=True).contiguous()
+        book = json.dumps(
+            {name: getattr(loop, name) for name in BOOK}
+            | {"fingerprint": self.fingerprint, "seconds": loop.seconds}
+        )
+        header = {"format": FORMAT, "book": book, "checksum": _checksum(book, stored)}
         with written_whole(self.path) as temporary:
-            save_file(stored, temporary, metadata={"recon": json.dumps(book)})
+            save_file(stored, temporary, metadata=header)
         self.saved = time.monotonic()
 
     def resume(self, loop: Loop) -> bool:
@@ -75,35 +79,49 @@ class Checkpoint:
         """
         if not self.path.exists():
             return False
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                book = json.loads((file.metadata() or {})["recon"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"{self.path} is not a readable checkpoint ({error}): remove it") from None
+        book, tensors = self._read()
         if book["fingerprint"] != self.fingerprint:
             raise CheckpointError(
                 f"{self.path} belongs to another problem or other solver settings: give another name, or remove it"
             )
         device = loop.image.device
-        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-        loop.running = tensors["running"]
-        loop.places = torch.tensor(book["places"], device=device, dtype=torch.long)
-        if loop.running.numel() and len(loop.places) != loop.problem.items:
-            loop.part = loop.problem.select(loop.places)
-        loop.part.strength = tensors["part_strength"]
-        loop.state = _unflatten(loop.state, tensors)
-        for name in ("last", "image", "strength"):
-            setattr(loop, name, tensors[name])
+        state = {name.removeprefix("state."): tensor.to(device) for name, tensor in tensors.items()}
+        loop.state = _unflatten(loop.state, state)
         loop.latest = {
-            name.removeprefix("latest."): tensor.cpu()
+            name.removeprefix("latest."): tensor
             for name, tensor in tensors.items()
             if name.startswith("latest.")
         }
-        loop.iteration, loop.seconds_before = book["iteration"], book["seconds"]
-        loop.reasons, loop.converged, loop.iterations = book["reasons"], book["converged"], book["iterations"]
-        loop.history = book["history"]
+        for name in TENSORS:
+            setattr(loop, name, tensors[name].to(device))
+        for name in BOOK:
+            setattr(loop, name, book[name])
+        loop.seconds_before = book["seconds"]
+        loop.problem.strength = loop.strength
+        if len(loop.places) != loop.problem.items:
+            loop.part = loop.problem.select(loop.places)
+        loop.go_on()
         return True
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        remedy = "remove it to start anew"
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                header = file.metadata() or {}
+                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} is not a readable checkpoint ({error}): {remedy}") from None
+        if header.get("format") != FORMAT:
+            raise CheckpointError(f"{self.path} is not a checkpoint of this version of recon: {remedy}")
+        if header.get("checksum") != _checksum(header.get("book", ""), stored):
+            raise CheckpointError(f"{self.path} is damaged: its checksum does not fit its contents: {remedy}")
+        tensors = {
+            name.removeprefix("complex."): torch.view_as_complex(tensor)
+            if name.startswith("complex.")
+            else tensor
+            for name, tensor in stored.items()
+        }
+        return json.loads(header["book"]), tensors
 
 
 def _flatten(state: Any) -> dict[str, Tensor]:
@@ -117,20 +135,71 @@ def _flatten(state: Any) -> dict[str, Tensor]:
     return flat
 
 
-def _unflatten(template: Any, tensors: dict[str, Tensor]) -> Any:
+def _unflatten(template: Any, tensors: Mapping[str, Tensor]) -> Any:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(template):
         value = getattr(template, field.name)
         if isinstance(value, Tensor):
-            values[field.name] = tensors[f"state.{field.name}"]
+            values[field.name] = tensors[field.name]
         else:
-            values[field.name] = [tensors[f"state.{field.name}.{place}"] for place in range(len(value))]
+            values[field.name] = [tensors[f"{field.name}.{place}"] for place in range(len(value))]
     return dataclasses.replace(template, **values)
 
 
-def _fingerprint(problem: Problem, algorithm: Any) -> str:
-    digest = hashlib.sha256()
-    for text in (repr(problem), repr(algorithm), repr(problem.prior)):
-        digest.update(text.encode())
-    digest.update(problem.y.cpu().resolve_conj().contiguous().view(torch.uint8).numpy().tobytes())
+def _checksum(book: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(book.encode())
+    for name in sorted(tensors):
+        _feed(digest, name)
+        _feed(digest, tensors[name])
     return digest.hexdigest()
+
+
+def _fingerprint(problem: Problem, algorithm: Any) -> str:
+    """A digest of everything that the result depends on, but for the stopping rule and the start."""
+    digest = hashlib.sha256()
+    fidelity = problem.fidelity
+    for part in (
+        repr(problem),
+        repr(algorithm),
+        problem.data,
+        problem.operator,
+        problem.prior,
+        fidelity.weights,
+        fidelity.noise_level,
+        problem.image_range,
+    ):
+        _feed(digest, part)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, value: Any) -> None:
+    """Add a value to a digest: arrays and modules by their contents, other objects by their type."""
+    if isinstance(value, Tensor):
+        array = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, np.ndarray):
+        _feed(digest, torch.from_numpy(np.ascontiguousarray(value)))
+    elif isinstance(value, nn.Module):
+        digest.update(f"{type(value).__module__}.{type(value).__qualname__} {value.extra_repr()}".encode())
+        for name, tensor in (*value.named_buffers(), *value.named_parameters()):
+            _feed(digest, name)
+            _feed(digest, tensor)
+        for part in value.modules():  # numbers and names that an author keeps as plain attributes
+            _feed(digest, {name: item for name, item in vars(part).items() if _is_setting(name, item)})
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            _feed(digest, key)
+            _feed(digest, value[key])
+    elif isinstance(value, list | tuple):
+        digest.update(f"{len(value)} values".encode())
+        for item in value:
+            _feed(digest, item)
+    else:
+        plain = value is None or isinstance(value, str | int | float | complex | bool | Path)
+        digest.update((repr(value) if plain else type(value).__qualname__).encode())
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    public = not name.startswith("_") and name not in ("training", "recon_origin")
+    return public and isinstance(value, str | int | float | complex | tuple | list | Tensor | np.ndarray)

@@ -1,4 +1,4 @@
-"""The command line: `recon plugins`, `list` and `show`, those of `recon.commands`, and `main`, which runs all.
+"""The command line: `recon plugins`, `list` and `show`, those of `recon.commands`, and `main`.
 
 A command is a function with ``@app.command()``, here or in a module with a ``typer.Typer`` of its own that is
 attached by ``app.add_typer(module.app)``. Commands import heavy libraries inside their function, let errors

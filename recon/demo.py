@@ -200,8 +200,8 @@ def computed_tomography(progress: bool | None) -> Case:
         title=f"CT, {VIEWS} views",
         text=f"{_credit(sample)}\n\n"
         f"The slice, {_size(attenuation)} pixels of {sample.pixel_size[0]:g} mm, is turned into attenuation "
-        f"with water at {WATER:g} 1/mm and projected in parallel beams at {VIEWS} angles over 180 degrees onto "
-        f"{sinogram.shape[-1]} detector elements; {noise.description}. FBP is filtered back-projection with "
+        f"with water at {WATER:g} 1/mm and projected in parallel beams at {VIEWS} angles over 180 degrees "
+        f"onto {sinogram.shape[-1]} detector elements; {noise.description}. FBP is filtered back-projection with "
         "a Hann window that ends at half the Nyquist frequency, which suits this noise far better than the "
         "bare ramp. Scores and pictures are in HU; the scores count the scanner's round field of view only.",
         truth=_hounsfield(attenuation),
@@ -222,7 +222,7 @@ def magnetic_resonance(progress: bool | None) -> Case:
     """MRI: a brain from a quarter of its k-space."""
     sample = _sample("kspace_brain")
     kspace = sample.data.to(torch.complex64)
-    mask = random_lines(tuple(kspace.shape), kspace.shape[0] // ACCELERATION, FULL_LINES, seed=SEED)
+    mask = random_lines(kspace.shape, kspace.shape[0] // ACCELERATION, FULL_LINES, seed=SEED)
     everything = registry.make("operator", "mri_cartesian", mask=torch.ones(kspace.shape))
     operator = registry.make("operator", "mri_cartesian", mask=mask)
     truth = everything.pinv(kspace)
@@ -272,7 +272,7 @@ def inpainting(progress: bool | None) -> Case:
         title="inpainting, half missing",
         text=f"Of the photograph, the mean of its three colours, {1 - float(mask.mean()):.1%} of the "
         f"{_size(truth)} pixels are missing at random, and the others carry {noise.description} (white is "
-        "1). Interpolation fills the holes smoothly from their neighbours and leaves the measured pixels alone.",
+        "1). Interpolation fills the holes smoothly from their neighbours and leaves the measured ones.",
         truth=truth,
         measured=grey_figure(measured, "Measured: missing pixels are black", window=(0.0, 1.0)),
         direct=("interpolation", filled, seconds),
@@ -307,7 +307,7 @@ def super_resolution(progress: bool | None) -> Case:
 CASES = (computed_tomography, magnetic_resonance, inpainting, super_resolution)
 
 
-def random_lines(shape: tuple[int, int], lines: int, full: int, *, seed: int) -> Tensor:
+def random_lines(shape: Sequence[int], lines: int, full: int, *, seed: int) -> Tensor:
     """A mask of k-space `(height, width)`: rows `full` in the middle, the rest of `lines` at random.
 
     The other rows are drawn without replacement from a Gaussian density around the middle.

@@ -727,8 +727,10 @@ def _lanczos_norm(
 ) -> float:
     """Largest singular value from the tridiagonal matrix that Lanczos' method makes of A^H A.
 
-    From a fixed random start, at least 30 steps, then until the residual of the largest Ritz value is below the
-    tolerance (Golub and Van Loan 2013, 10.1). The Ritz value comes from below and lies within its residual of an
+    From a fixed random start, at least 30 steps, then until the residual of the largest Ritz value is below
+    the
+    tolerance (Golub and Van Loan 2013, 10.1). The Ritz value comes from below and lies within its residual
+    of an
     eigenvalue: the residual is added, and 1 % for a direction that the start hardly holds. Where two singular
     values lie close, a power iteration seems to settle long before it is there.
     """
@@ -766,8 +768,8 @@ def _collatz_wielandt_bound(operator: LinearOperator, tolerance: float = 1e-3, m
     """An upper bound of the norm of a non-negative operator.
 
     For B = A^H A >= 0 and any x > 0 the largest eigenvalue lies between min (Bx)_i/x_i and max (Bx)_i/x_i
-    (Collatz 1942, Wielandt 1950), so the bound holds at every iteration; iterating x <- Bx tightens it. Pixels
-    that no ray meets drop out. The last digits of float32 are covered by a factor 1 + 1e-4.
+    (Collatz 1942, Wielandt 1950), so the bound holds at every iteration; iterating x <- Bx tightens it.
+    Pixels that no ray meets drop out. The last digits of float32 are covered by a factor 1 + 1e-4.
     """
     x = torch.ones(operator.domain_shape, device=operator.device)
     upper = math.inf

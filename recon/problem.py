@@ -87,7 +87,8 @@ class Problem:
         image_range: (low, high) of the image values: learned priors are mapped to their own range by it.
 
     Attributes:
-        notes: what else is known of the data (unit, pixel size [mm], noise, seed, source), for files and reports.
+        notes: what else is known of the data (unit, pixel size [mm], noise, seed, source), for files and
+            reports.
 
     Raises:
         ShapeError, TypeError, ValueError: data, start or reference do not fit the operator, are empty or not

@@ -17,7 +17,7 @@ from recon import registry
 
 
 def identify(kind: str, thing: Any) -> tuple[str, str, dict[str, Any]] | None:
-    """The registered name (``dist/name``), version and arguments that make ``thing`` again; None if unregistered.
+    """The registered name (``dist/name``), version and arguments that make ``thing`` again, or None.
 
     Found by the mark the registry leaves, else by the class and the constructor's arguments.
     """

@@ -90,8 +90,8 @@ def run(
 ) -> Outcome:
     """Iterate ``algorithm`` on ``problem`` until ``stop`` fires for every item.
 
-    An item that has stopped leaves the batch: it costs nothing more, and its image does not depend on how long
-    the others run. Ctrl-C returns what there is, marked as interrupted.
+    An item that has stopped leaves the batch: it costs nothing more, and its image does not depend on how
+    long the others run. Ctrl-C returns what there is, marked as interrupted.
 
     Args:
         state: the algorithm's state to start from; None starts anew.
@@ -99,8 +99,8 @@ def run(
         callback: sees a `Snapshot` after every iteration.
         report: told the iteration and a short text, for progress bars.
         metrics: evaluated against ``problem.reference`` at every record.
-        checkpoint: file that holds the whole state at intervals; an existing one is resumed, and items that had
-            not converged go on.
+        checkpoint: file that holds the whole state at intervals; an existing one is resumed, and items that
+            had not converged go on.
         interrupted: the user has had enough before the first iteration: only the record is made.
 
     Raises:
@@ -192,7 +192,9 @@ class Loop:
 
     def go_on(self) -> None:
         """After a resume: the items of the state run again, but for those that are done by the present rule."""
-        unsolved = torch.tensor([not self.converged[place] for place in self.places.tolist()], dtype=torch.bool)
+        unsolved = torch.tensor(
+            [not self.converged[place] for place in self.places.tolist()], dtype=torch.bool
+        )
         self.running = self.places
         self.keep(unsolved.to(self.places.device))
         for place in self.running.tolist():

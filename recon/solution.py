@@ -25,10 +25,12 @@ class Solution:
     Attributes:
         image: ``(*batch, *domain_shape)``.
         item_ndim: how many trailing axes make one image.
-        history: name -> one entry a record: a number for a single image, a list of numbers for a batch. Always
-            there: ``iteration``, ``seconds``, ``objective`` f(Ax; y) + sum g_i(K_i x), ``residual`` |Ax - y|_w and
-            ``change`` |x_k - x_(k-1)| / |x_k|; splitting algorithms add ``primal`` and ``dual``, a reference adds
-            ``psnr``.
+        history: name -> one entry a record: a number for a single image, a list of numbers for a batch.
+            Always
+            there: ``iteration``, ``seconds``, ``objective`` f(Ax; y) + sum g_i(K_i x), ``residual`` |Ax -
+                y|_w and
+            ``change`` |x_k - x_(k-1)| / |x_k|; splitting algorithms add ``primal`` and ``dual``, a reference
+            adds ``psnr``.
         reason: the rule that fired, or "interrupted"; for a batch, each different one once.
         reasons: the same for each item of the flattened batch.
         converged: whether every item's rule means that the problem is solved (not that time was up).

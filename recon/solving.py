@@ -62,8 +62,10 @@ def solve(
         solver: an algorithm, a name, or ``"auto"``: direct without a prior, else ADMM, unless a plugin knows
             better.
         fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})`` or an object.
-        weight: weight of the prior: a number, ``"auto"`` (chosen from the noise level), or None for the prior's
-            own. Constraints in a sum have none; with several weighted priors it applies to those left at "auto".
+        weight: weight of the prior: a number, ``"auto"`` (chosen from the noise level), or None for the
+            prior's
+            own. Constraints in a sum have none; with several weighted priors it applies to those left at
+            "auto".
         stop: stopping rule; None for the algorithm's own.
         x0: first image; None starts from ``op.pinv(y)``.
         reference: true image: the history then holds the PSNR (peak: largest magnitude of the reference).
@@ -75,7 +77,8 @@ def solve(
         checkpoint: file that holds the whole state every 30 s and at the end; an existing one is resumed.
 
     Raises:
-        ShapeError, TypeError, ValueError, LookupError: anything that does not fit, before the first iteration.
+        ShapeError, TypeError, ValueError, LookupError: anything that does not fit, before the first
+        iteration.
         DivergenceError: NaN or a rising objective; it holds the last good image.
     """
     began = time.perf_counter()

@@ -171,7 +171,8 @@ class RelativeChange(StoppingRule):
 class SmallResiduals(StoppingRule):
     """Stops when the relative primal and dual residuals of a splitting algorithm are below a tolerance.
 
-    Relative as in Boyd et al. 2011, 3.3.1. Algorithms without such residuals are judged by the relative change.
+    Relative as in Boyd et al. 2011, 3.3.1. Algorithms without such residuals are judged by the relative
+    change.
     """
 
     def __init__(self, tolerance: float) -> None:

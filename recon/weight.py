@@ -27,8 +27,8 @@ class WeightChoice:
     Attributes:
         strength: weight of each item, ``(B,)``.
         state: the algorithm's state at that weight, to go on from.
-        rounds: one record a look: lists of weight, residual (relative to the noise) and target, a value an item;
-            an item that was done before keeps its last.
+        rounds: one record a look: lists of weight, residual (relative to the noise) and target, a value an
+            item; an item that was done before keeps its last.
         interrupted: by Ctrl-C, before it was done.
     """
 
@@ -44,8 +44,10 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
     Morozov's principle asks |A x - y|^2 = m sigma^2. But a reconstruction with df effective degrees of freedom
     has absorbed df of the m noise values, so at the right weight E|A x - y|^2 = (m - df) sigma^2; asking for m
     smooths too much. Here df = trace of the map y -> A x, estimated from a twin of every item whose data are
-    perturbed (Ramani, Blu and Unser 2008), which runs beside it. The algorithm is never restarted: between two
-    looks it goes on from where it is, and the weight moves by a bracketed secant step in the logarithm. An item that
+    perturbed (Ramani, Blu and Unser 2008), which runs beside it. The algorithm is never restarted: between
+    two
+    looks it goes on from where it is, and the weight moves by a bracketed secant step in the logarithm. An
+    item that
     is done leaves the batch: its weight and its image do not depend on its mates.
 
     Args:
@@ -92,7 +94,11 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
                     problem.unflatten(problem.project(problem.start)),
                     FIRST_STEPS + look * STEPS,
                 )
-            for name, value in (("weight", search.bracket.position.exp()), ("residual", residual), ("target", target)):
+            for name, value in (
+                ("weight", search.bracket.position.exp()),
+                ("residual", residual),
+                ("target", target),
+            ):
                 record[name][here] = value
             rounds.append({name: values.tolist() for name, values in record.items()})
             search.move(gap)
@@ -191,8 +197,8 @@ class _Bracket:
 def _probe(problem: Problem, seed: int) -> Tensor:
     """Random signs where data exist (their trace estimate varies least: Hutchinson 1990).
 
-    The same for every item: an item's weight does not depend on its mates. Signs from a stream of their own, for a
-    probe that equals the noise of the data, drawn from the same seed, would measure the noise instead.
+    The same for every item: an item's weight does not depend on its mates. Signs from a stream of their own,
+    for a probe that equals the noise of the data, drawn from the same seed, would measure the noise instead.
     """
     generator = torch.Generator().manual_seed(0x5164F + seed)
     y, shape = problem.y, problem.operator.range_shape

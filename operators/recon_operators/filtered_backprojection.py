@@ -44,8 +44,8 @@ def filtered_backprojection(
         sinograms: line integrals ``(B, views, detectors)``, float32 or float64.
         geometry: the scan.
         filter: one of `WINDOWS`.
-        cutoff: where the window ends, as a fraction of the detector's Nyquist frequency; a detector finer than
-            the pixels gains from less than 1.
+        cutoff: where the window ends, as a fraction of the detector's Nyquist frequency; a detector finer
+            than the pixels gains from less than 1.
 
     Returns:
         Images ``(B, height, width)``, per mm. Differentiable with respect to the sinograms.

@@ -20,8 +20,8 @@ def sinogram_noise(sinograms: Tensor) -> Tensor:
     Behind thick parts few photons arrive and the noise of the line integrals is many times that of air, so
     the mean square is asked for (it is what a residual's norm is compared with), which a median over the
     sinogram misses by a factor. Eighth differences along the detector, scaled to keep the variance of white
-    noise, suppress the projected object far better than second ones; what isolated bad samples and metal edges
-    leave is clipped at five local deviations (median absolute deviation in tiles of 8 views by 32
+    noise, suppress the projected object far better than second ones; what isolated bad samples and metal
+    edges leave is clipped at five local deviations (median absolute deviation in tiles of 8 views by 32
     elements).
 
     The projected object itself has some power at the detector's highest frequencies, which sets a floor: on

@@ -18,7 +18,8 @@ class TotalVariation(Functional):
     """g(D x) = weight * sum over pixels of |D x|, with D the forward differences between pixels.
 
     Isotropic: |.| is the Euclidean norm over the axes (Rudin, Osher and Fatemi 1992); anisotropic: the sum of
-    magnitudes. For complex images |.| is taken over the complex modulus, so that real and imaginary part share
+    magnitudes. For complex images |.| is taken over the complex modulus, so that real and imaginary part
+    share
     their edges. Differences are per pixel, without a spacing: the weight does not depend on the pixel size.
 
     Args:
@@ -31,7 +32,9 @@ class TotalVariation(Functional):
     def __init__(
         self,
         weight: Annotated[Weight, Param("strength; auto: from the noise level", ge=0)] = "auto",
-        isotropic: Annotated[bool, Param("Euclidean norm of the gradient instead of the sum of magnitudes")] = True,
+        isotropic: Annotated[
+            bool, Param("Euclidean norm of the gradient instead of the sum of magnitudes")
+        ] = True,
         boundary: Annotated[
             Literal["neumann", "periodic"], Param("differences at the border: none, or around the image")
         ] = "neumann",

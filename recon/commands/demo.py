@@ -25,8 +25,9 @@ def demo_command(
 ) -> None:
     """Reconstruct real CT and MRI data and photographs.
 
-    With data that ship with the package: CT from 60 noisy views, MRI from a quarter of the k-space, inpainting
-    and super-resolution, each solved directly and with total variation, in about a minute. Writes pictures, results.json and report.html.
+    With data that ship with the package: CT from 60 noisy views, MRI from a quarter of the k-space,
+    inpainting and super-resolution, each solved directly and with total variation, in about a minute. Writes
+    pictures, results.json and report.html.
     """
     check_folder(out, _holds_demo, force=force)
     with redirect_stdout(sys.stderr):

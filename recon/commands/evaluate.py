@@ -84,8 +84,8 @@ def evaluate_command(
 def in_one_unit(image: ReadImage, truth: ReadImage, water: float | None) -> tuple[ReadImage, ReadImage]:
     """Both images in the same unit.
 
-    HU become attenuation if the other is attenuation; an unknown unit is taken to be that of the other, but not
-    if that is HU.
+    HU become attenuation if the other is attenuation; an unknown unit is taken to be that of the other, but
+    not if that is HU.
 
     Args:
         image: what is scored.

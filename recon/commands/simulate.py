@@ -132,8 +132,8 @@ def _image(loaded: Loaded, *, ct: bool, water: float | None) -> tuple[Tensor, st
         kind = "complex" if data.is_complex() else "real"
         raise ValueError(
             f"{source} holds {kind} data of shape {tuple(data.shape)}, but an image to simulate from is "
-            "(rows, columns), or a stack of real ones; raw k-space is a measurement already: pose it in Python with "
-            "recon.Problem(recon.operator('mri_cartesian', ...), kspace).save('scan.h5')"
+            "(rows, columns), or a stack of real ones; raw k-space is a measurement already: pose it in Python "
+            "with recon.Problem(recon.operator('mri_cartesian', ...), kspace).save('scan.h5')"
         )
     if water is not None and not (ct and loaded.unit == "HU"):
         why = f"its unit is {loaded.unit or 'unknown'!r}" if ct else "the operator is none of CT"

@@ -52,16 +52,19 @@ class ADMM(Iterative):
     operator's preconditioner. A denoiser takes the place of a proximal map (plug-and-play).
 
     The automatic penalty of a weighted functional is weight / (a tenth of the RMS of the first image): its
-    proximal map then thresholds at a tenth of the image's scale, which was within a factor 2 of the best number
+    proximal map then thresholds at a tenth of the image's scale, which was within a factor 2 of the best
+    number
     of iterations in denoising, inpainting, super-resolution, CT and MRI, whatever the units. It follows the
     weight when that changes; the scaled duals stay, as the duals scale with the weight too. A quadratic takes
-    its weight, a constraint a fifth of its neighbour's penalty, and terms without any scale 0.03 |A|^2/|K_i|^2.
+    its weight, a constraint a fifth of its neighbour's penalty, and terms without any scale 0.03
+    |A|^2/|K_i|^2.
     Later the relative primal and dual residuals are kept within a factor 10 of each other (Wohlberg 2017).
 
     Args:
         rho: penalty of every term, or ``"auto"``.
         relaxation: over-relaxation in (0, 2); ``"auto"`` is 1.8, and 1 with a denoiser.
-        inner: CG iterations in an x-step without a closed form; ``"auto"`` is 2 with a preconditioner, else 8.
+        inner: CG iterations in an x-step without a closed form; ``"auto"`` is 2 with a preconditioner, else
+            8.
     """
 
     def __init__(
@@ -102,7 +105,8 @@ class ADMM(Iterative):
         relaxation = self._relaxation(problem)
         splits, duals = [], []
         primal = step = force = torch.zeros_like(state.primal)
-        # a constant image under total variation, an empty one under l1: their splits vanish, the image's scale stays
+        # a constant image under total variation, an empty one under l1: their splits vanish, the image's
+        # scale stays
         scale = 1e-3 * torch.maximum(norm(x), problem.image_norm)
         for term, weight, z, u in zip(terms, penalties, state.z, state.u, strict=True):
             mapped = term.K._run(x, adjoint=False)

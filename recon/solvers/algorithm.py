@@ -15,9 +15,10 @@ from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
 class Algorithm(Protocol):
     """Three functions over a state: it knows no progress bar, no file, no clock.
 
-    A state is a dataclass whose fields are tensors with one leading item axis, or lists of such tensors; fields
-    named ``primal`` and ``dual`` (one value an item) are shown to stopping rules. `step` leaves the old state as
-    it was.
+    A state is a dataclass whose fields are tensors with one leading item axis, or lists of such tensors;
+    fields
+    named ``primal`` and ``dual`` (one value an item) are shown to stopping rules. `step` leaves the old
+    state as it was.
     """
 
     def start(self, problem: Problem) -> Any:

@@ -41,7 +41,9 @@ class Box(recon.Functional):
 @pytest.mark.parametrize("weight", [0, 0.5, 3, torch.tensor(2.0)])
 def test_a_weight_is_a_number_from_zero_on(weight: float) -> None:
     prior = L1(weight)
-    assert isinstance(prior.weight, float) and prior.weight == float(weight) and prior.strength == float(weight)
+    assert (
+        isinstance(prior.weight, float) and prior.weight == float(weight) and prior.strength == float(weight)
+    )
 
 
 def test_an_automatic_weight_counts_as_one_until_it_is_chosen() -> None:
@@ -136,7 +138,9 @@ def test_magnitude_acts_on_the_modulus_and_keeps_the_phase() -> None:
     prior = recon.Magnitude(L1(0.5))
     assert prior.domain == "complex" and prior.weight == 0.5
     torch.testing.assert_close(prior(z), 0.5 * z.abs().sum(1))
-    torch.testing.assert_close(prior.prox(z, 0.8), L1(0.5).prox(z, 0.8), msg="l1 is a function of the modulus")
+    torch.testing.assert_close(
+        prior.prox(z, 0.8), L1(0.5).prox(z, 0.8), msg="l1 is a function of the modulus"
+    )
     boxed = recon.Magnitude(Box(0.5, 1.0)).prox(z, 1.0)
     torch.testing.assert_close(boxed.abs(), z.abs().clamp(0.5, 1.0))
     torch.testing.assert_close(boxed.angle(), z.angle())
@@ -156,7 +160,9 @@ def test_magnitude_knows_that_an_annulus_is_not_convex() -> None:
 
 
 def test_magnitude_of_a_gradient_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Magnitude.*TV looks at the image through Gradient.*RealAndImaginary"):
+    with pytest.raises(
+        TypeError, match=r"Magnitude.*TV looks at the image through Gradient.*RealAndImaginary"
+    ):
         recon.Magnitude(TV(1.0)).K((4, 4))
 
 
@@ -192,7 +198,9 @@ def test_a_step_per_item_broadcasts_in_adapters_too() -> None:
     for prior in (recon.Magnitude(L1(1.0)), recon.RealAndImaginary(L1(1.0))):
         both = prior.prox(z, step)
         for item in range(2):
-            torch.testing.assert_close(both[item : item + 1], prior.prox(z[item : item + 1], float(step[item])))
+            torch.testing.assert_close(
+                both[item : item + 1], prior.prox(z[item : item + 1], float(step[item]))
+            )
 
 
 # Terms: what solvers see
@@ -255,5 +263,7 @@ def test_a_denoiser_is_given_images_in_the_range_it_was_made_for() -> None:
 
 
 def test_a_denoiser_with_a_value_range_needs_the_range_of_the_image() -> None:
-    with pytest.raises(ValueError, match=r"Smoother was made for images in \(0.0, 1.0\).*image_range=\(low, high\)"):
+    with pytest.raises(
+        ValueError, match=r"Smoother was made for images in \(0.0, 1.0\).*image_range=\(low, high\)"
+    ):
         Term(Smoother(value_range=(0.0, 1.0)), (2, 2), None)

@@ -53,19 +53,31 @@ def refused(kind: type[Exception], message: str, *arguments: Any, **options: Any
 
 @pytest.mark.parametrize("shape", [(4,), (5, 2), (5, 1), ()])
 def test_data_of_another_shape(shape: tuple[int, ...]) -> None:
-    refused(recon.ShapeError, rf"Matrix needs data of shape \(\*batch, 5\), got {re.escape(str(shape))}", A, torch.ones(shape))
+    refused(
+        recon.ShapeError,
+        rf"Matrix needs data of shape \(\*batch, 5\), got {re.escape(str(shape))}",
+        A,
+        torch.ones(shape),
+    )
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (2, 0, 5)])
 def test_an_empty_batch(shape: tuple[int, ...]) -> None:
-    refused(ValueError, rf"the data are empty \(shape {re.escape(str(shape))}\): nothing to reconstruct", A, torch.ones(shape))
+    refused(
+        ValueError,
+        rf"the data are empty \(shape {re.escape(str(shape))}\): nothing to reconstruct",
+        A,
+        torch.ones(shape),
+    )
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_data_with_nan_or_infinity(bad: float) -> None:
     y = torch.ones(2, M)
     y[1, 3] = y[0, 0] = bad
-    refused(ValueError, "the data hold 2 NaN or infinite of 10 values: remove them, or give them weight 0", A, y)
+    refused(
+        ValueError, "the data hold 2 NaN or infinite of 10 values: remove them, or give them weight 0", A, y
+    )
     z = torch.ones(3, 3, dtype=torch.complex64)
     z[0, 0] = complex(0, bad)
     refused(ValueError, "1 NaN or infinite of 9", MaskedFourier(torch.ones(3, 3)), z)
@@ -162,7 +174,11 @@ def test_a_noise_level_for_another_number_of_items() -> None:
     ("fidelity", "kind", "message"),
     [
         ("poison", LookupError, "there is no fidelity 'poison'; known: gaussian"),
-        (("gaussian", {"weight": 1}), TypeError, "fidelity gaussian has no parameter 'weight'; it takes weights, noise_level"),
+        (
+            ("gaussian", {"weight": 1}),
+            TypeError,
+            "fidelity gaussian has no parameter 'weight'; it takes weights, noise_level",
+        ),
         (3, TypeError, "fidelity must be a name"),
         (("gaussian", 0.1), TypeError, "fidelity must be a name"),
         (("a", "b", "c"), TypeError, "fidelity must be a name"),
@@ -201,7 +217,13 @@ def test_something_else_than_a_prior() -> None:
 def test_images_that_do_not_fit(label: str) -> None:
     y = torch.ones(2, M)
     for shape in ((4,), (3, N), (2, 4), (1, N, 1)):
-        refused(recon.ShapeError, rf"{label} must have shape \(2, 3\), got {re.escape(str(shape))}", A, y, **{label: torch.ones(shape)})
+        refused(
+            recon.ShapeError,
+            rf"{label} must have shape \(2, 3\), got {re.escape(str(shape))}",
+            A,
+            y,
+            **{label: torch.ones(shape)},
+        )
     refused(ValueError, f"{label} holds NaN or infinite values", A, y, **{label: torch.full((N,), math.nan)})
     refused(
         TypeError,
@@ -212,7 +234,9 @@ def test_images_that_do_not_fit(label: str) -> None:
     )
 
 
-@pytest.mark.parametrize("image_range", [(1.0, 0.0), (1.0, 1.0), (0.0, math.inf), (math.nan, 1.0), (1.0,), 5.0])
+@pytest.mark.parametrize(
+    "image_range", [(1.0, 0.0), (1.0, 1.0), (0.0, math.inf), (math.nan, 1.0), (1.0,), 5.0]
+)
 def test_ranges_of_the_image_that_make_no_sense(image_range: Any) -> None:
     with pytest.raises(ValueError, match=r"image_range must be \(low, high\) with low < high, got"):
         recon.Problem(A, torch.ones(M), image_range=image_range)
@@ -249,7 +273,12 @@ def test_weights_that_fit_no_prior_or_several() -> None:
         ("solver", "amdm", LookupError, "amdm"),
         ("stop", 100, TypeError, r"stop must be a stopping rule such as recon.MaxIterations\(100\), got 100"),
         ("stop", "100", TypeError, "stop must be a stopping rule"),
-        ("dtype", torch.int32, ValueError, r"dtype is the precision, torch.float32 or torch.float64, got torch.int32"),
+        (
+            "dtype",
+            torch.int32,
+            ValueError,
+            r"dtype is the precision, torch.float32 or torch.float64, got torch.int32",
+        ),
         ("dtype", torch.complex64, ValueError, "dtype is the precision"),
     ],
 )
@@ -296,7 +325,10 @@ def test_double_precision_is_kept_and_complex_data_make_a_complex_image() -> Non
     assert recon.Problem(A, torch.ones(M, dtype=torch.float64)).y.dtype == torch.float64
     assert recon.solve(A, None, torch.ones(M, dtype=torch.float64)).image.dtype == torch.float64
     assert recon.solve(A, None, torch.ones(M), dtype=torch.float64).image.dtype == torch.float64
-    assert recon.solve(A, None, torch.ones(M, dtype=torch.complex128), dtype=torch.float32).image.dtype == torch.complex64
+    assert (
+        recon.solve(A, None, torch.ones(M, dtype=torch.complex128), dtype=torch.float32).image.dtype
+        == torch.complex64
+    )
     assert not recon.Problem(A, torch.ones(M)).is_complex
     assert recon.Problem(A, torch.ones(M, dtype=torch.complex64)).is_complex
     spectrum = recon.Problem(MaskedFourier(torch.ones(2, 2)), torch.ones(2, 2))
@@ -372,7 +404,9 @@ def test_the_gaussian_term_has_the_gradient_and_the_prox_of_its_value(dtype: tor
         torch.testing.assert_close(term.gradient(z, y), point.grad)
         step = torch.tensor([[0.3], [2.0]], dtype=torch.float64)
         u = term.prox(z, y, step)
-        torch.testing.assert_close(step * term.gradient(u, y) + u - z, torch.zeros_like(z), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            step * term.gradient(u, y) + u - z, torch.zeros_like(z), rtol=0, atol=1e-12
+        )
         torch.testing.assert_close(term.weighted_norm(z).square(), 2 * term.value(z, torch.zeros_like(z)))
 
 
@@ -381,7 +415,9 @@ def test_a_data_term_is_an_object_a_name_or_a_name_with_arguments() -> None:
     assert as_fidelity(term) is term
     assert as_fidelity("gaussian").noise_level is None
     assert float(as_fidelity(("gaussian", {"noise_level": 0.5})).noise_level) == 0.5
-    assert "noise_level=0.5" in repr(term) and "weights of shape (5,)" in repr(recon.Gaussian(weights=torch.ones(M)))
+    assert "noise_level=0.5" in repr(term) and "weights of shape (5,)" in repr(
+        recon.Gaussian(weights=torch.ones(M))
+    )
 
 
 def test_noise_level_is_the_given_one_or_an_estimate_per_item() -> None:
@@ -436,7 +472,11 @@ def test_a_part_of_a_problem_is_the_problem_of_these_items(cached: bool) -> None
     problem = full_problem()
     x = random(4, N, seed=7)
     if cached:
-        assert problem.start is not None and problem.backprojection is not None and problem.noise_norm is not None
+        assert (
+            problem.start is not None
+            and problem.backprojection is not None
+            and problem.noise_norm is not None
+        )
     items = torch.tensor([3, 1])
     part = problem.select(items)
     assert part.items == 2 and part.batch_shape == (2,)

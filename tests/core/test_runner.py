@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import warnings
 from typing import Any
@@ -23,7 +24,7 @@ def random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Te
 
 
 A = Matrix(random(20, 12), SHAPE)
-Y = random(4, 20, seed=1) * torch.tensor([0.01, 1.0, 3.0, 0.2], dtype=torch.float64).reshape(4, 1)
+Y = random(4, 20, seed=1) * torch.tensor([0.5, 1.0, 3.0, 2.0], dtype=torch.float64).reshape(4, 1)
 
 
 @dataclasses.dataclass
@@ -66,10 +67,12 @@ def nan_in_item_1(x: Tensor) -> Tensor:
 # Items
 
 
-@pytest.mark.parametrize("prior", [TV(0.3), L1(0.3) + NonNegative(), Ridge(0.3), Smoother(0.3)], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "prior", [TV(0.3), L1(0.3) + NonNegative(), Ridge(0.3), Smoother(0.3)], ids=lambda p: type(p).__name__
+)
 def test_an_item_of_a_batch_is_solved_as_if_alone(prior: recon.Prior) -> None:
     """The same iterations, the same image to rounding, whatever its mates need."""
-    stop = recon.SmallResiduals(1e-4) | recon.MaxIterations(2000)
+    stop = recon.SmallResiduals(1e-4) | recon.MaxIterations(300)
     together = recon.solve(A, prior, Y, stop=stop)
     lengths = set()
     for item in range(4):
@@ -92,7 +95,9 @@ def test_items_that_have_stopped_cost_nothing_more() -> None:
             sizes.append(len(x))
             return super()._forward(x)
 
-    solution = recon.solve(Counting(A.matrix, SHAPE), TV(0.3), Y, stop=recon.SmallResiduals(1e-4) | recon.MaxIterations(2000))
+    solution = recon.solve(
+        Counting(A.matrix, SHAPE), TV(0.3), Y, stop=recon.SmallResiduals(1e-4) | recon.MaxIterations(2000)
+    )
     assert solution.converged
     assert sizes[0] == 4 and sizes[-1] < 4 and sorted(sizes, reverse=True) == sizes
 
@@ -127,7 +132,8 @@ def test_not_converged_is_said_and_warned_once() -> None:
         solution = recon.solve(A, TV(0.3), Y[1:], stop=recon.SmallResiduals(1e-9) | recon.MaxIterations(3))
     assert len(seen) == 1
     assert str(seen[0].message) == (
-        "not converged: MaxIterations(3) came before SmallResiduals(1e-09) | MaxIterations(3) was met for 3 of 3 items; "
+        "not converged: MaxIterations(3) came before SmallResiduals(1e-09) | MaxIterations(3) "
+        "was met for 3 of 3 items; "
         "give more iterations (stop=recon.MaxIterations(...) | ...) or accept the image as it is"
     )
     assert seen[0].filename == __file__, "the warning points at the caller"
@@ -143,20 +149,22 @@ def test_a_callback_sees_every_iteration_and_may_stop() -> None:
 
     solution = recon.solve(A, TV(0.3), Y, callback=callback)
     assert [snapshot.iteration for snapshot in snapshots] == [1, 2, 3, 4]
-    assert solution.reason == "stopped by the callback" and solution.iterations == 4 and not solution.converged
+    assert (
+        solution.reason == "stopped by the callback" and solution.iterations == 4 and not solution.converged
+    )
     assert torch.equal(solution.image, snapshots[-1].image)
     assert snapshots[0].items.tolist() == [0, 1, 2, 3] and snapshots[0].change.shape == (4,)
     change = torch.linalg.vector_norm((snapshots[3].image - snapshots[2].image).flatten(1), dim=1)
     change /= torch.linalg.vector_norm(snapshots[3].image.flatten(1), dim=1)
     torch.testing.assert_close(snapshots[3].change.double(), change)
-    assert all(earlier.seconds <= later.seconds for earlier, later in zip(snapshots, snapshots[1:], strict=False))
+    assert all(earlier.seconds <= later.seconds for earlier, later in itertools.pairwise(snapshots))
 
 
 def test_a_callback_sees_the_items_that_still_run() -> None:
     places = []
     solution = recon.solve(A, TV(0.3), Y, callback=lambda snapshot: places.append(snapshot.items.tolist()))
     assert solution.converged and places[0] == [0, 1, 2, 3]
-    assert all(set(later) <= set(earlier) for earlier, later in zip(places, places[1:], strict=False))
+    assert all(set(later) <= set(earlier) for earlier, later in itertools.pairwise(places))
     assert 0 < len(places[-1]) < 4
 
 
@@ -211,7 +219,9 @@ def test_other_errors_of_a_callback_pass_through() -> None:
 
 
 def test_nan_stops_with_the_iteration_and_the_last_finite_image() -> None:
-    with pytest.raises(recon.DivergenceError, match=r"Scripted\(\) diverged: item 1 became NaN or infinite at iteration 3.") as caught:
+    with pytest.raises(
+        recon.DivergenceError, match=r"Scripted\(\) diverged: item 1 became NaN or infinite at iteration 3."
+    ) as caught:
         recon.solve(A, None, Y, solver=Scripted(2.0, at=3, then=nan_in_item_1))
     assert caught.value.iteration == 3
     assert torch.equal(caught.value.image, torch.full((4, *SHAPE), 4.0, dtype=torch.float64))
@@ -219,7 +229,9 @@ def test_nan_stops_with_the_iteration_and_the_last_finite_image() -> None:
 
 
 def test_divergence_of_a_single_image_and_in_a_batch_shape() -> None:
-    with pytest.raises(recon.DivergenceError, match=r"diverged: became NaN or infinite at iteration 1") as caught:
+    with pytest.raises(
+        recon.DivergenceError, match=r"diverged: became NaN or infinite at iteration 1"
+    ) as caught:
         recon.solve(A, None, Y[0], solver=Scripted(math.inf))
     assert caught.value.image.shape == SHAPE
     with pytest.raises(recon.DivergenceError) as caught:
@@ -228,7 +240,9 @@ def test_divergence_of_a_single_image_and_in_a_batch_shape() -> None:
 
 
 def test_a_rising_objective_stops() -> None:
-    with pytest.raises(recon.DivergenceError, match=r"item 0 has a rising objective at iteration \d+") as caught:
+    with pytest.raises(
+        recon.DivergenceError, match=r"item 0 has a rising objective at iteration \d+"
+    ) as caught:
         recon.solve(A, None, Y, solver=Scripted(1.05), stop=recon.MaxIterations(1000))
     assert caught.value.iteration <= 200
     assert bool(torch.isfinite(caught.value.image).all())
@@ -248,7 +262,9 @@ def test_a_start_that_is_not_finite_is_refused() -> None:
         def _pinv(self, y: Tensor) -> Tensor:  # type: ignore[override]
             return torch.full((len(y), *self.domain_shape), math.nan, dtype=y.dtype)
 
-    with pytest.raises(ValueError, match=r"the first image, Broken.pinv\(y\), holds NaN or infinite values: give x0"):
+    with pytest.raises(
+        ValueError, match=r"the first image, Broken.pinv\(y\), holds NaN or infinite values: give x0"
+    ):
         recon.solve(Broken(A.matrix, SHAPE), TV(0.3), Y)
     recon.solve(Broken(A.matrix, SHAPE), TV(0.3), Y, x0=torch.zeros(SHAPE))
 
@@ -270,7 +286,16 @@ def test_a_residual_that_settles_from_below_is_no_divergence() -> None:
 def test_history_has_one_entry_a_record_for_every_name(single: bool) -> None:
     y, truth = (Y[1], random(*SHAPE)) if single else (Y, random(4, *SHAPE))
     solution = recon.solve(A, TV(0.3), y, reference=truth, stop=recon.MaxIterations(25))
-    assert set(solution.history) == {"iteration", "seconds", "objective", "residual", "change", "primal", "dual", "psnr"}
+    assert set(solution.history) == {
+        "iteration",
+        "seconds",
+        "objective",
+        "residual",
+        "change",
+        "primal",
+        "dual",
+        "psnr",
+    }
     assert solution.history["iteration"] == [0, 10, 20, 25]
     assert {len(column) for column in solution.history.values()} == {4}
     seconds = solution.history["seconds"]
@@ -295,7 +320,9 @@ def test_history_holds_what_it_says() -> None:
     peak = truth.abs().flatten(1).amax(1)
     torch.testing.assert_close(last["psnr"], 10 * torch.log10(peak**2 / mse))
     first = problem.start
-    torch.testing.assert_close(torch.tensor(solution.history["objective"][0], dtype=torch.float64), problem.objective(first))
+    torch.testing.assert_close(
+        torch.tensor(solution.history["objective"][0], dtype=torch.float64), problem.objective(first)
+    )
     assert all(map(math.isnan, solution.history["change"][0]))
 
 
@@ -303,7 +330,9 @@ def test_history_of_an_item_that_has_stopped_stays_as_it_was() -> None:
     solution = recon.solve(A, TV(0.3), Y)
     final = solution.history["objective"][-1]
     assert solution.problem is not None
-    torch.testing.assert_close(torch.tensor(final, dtype=torch.float64), solution.problem.objective(solution.image))
+    torch.testing.assert_close(
+        torch.tensor(final, dtype=torch.float64), solution.problem.objective(solution.image)
+    )
 
 
 def test_history_of_an_interrupted_run_is_consistent() -> None:
@@ -368,6 +397,13 @@ def test_an_algorithm_of_ones_own_is_run() -> None:
 def test_run_by_itself() -> None:
     problem = recon.Problem(A, Y, prior=TV(0.3))
     texts = []
-    outcome = run(problem, recon.ADMM(), stop=recon.MaxIterations(12), report=lambda iteration, text: texts.append((iteration, text)))
+    outcome = run(
+        problem,
+        recon.ADMM(),
+        stop=recon.MaxIterations(12),
+        report=lambda iteration, text: texts.append((iteration, text)),
+    )
     assert outcome.image.shape == (4, *SHAPE) and outcome.iterations == [12] * 4
-    assert [iteration for iteration, _ in texts] == list(range(1, 13)) and texts[-1][1].startswith("objective ")
+    assert [iteration for iteration, _ in texts] == list(range(1, 13)) and texts[-1][1].startswith(
+        "objective "
+    )

@@ -28,7 +28,9 @@ def near(image: Tensor, truth: Tensor, tolerance: float = 1e-5) -> None:
     assert distance <= tolerance, f"relative distance {distance:.3g}"
 
 
-def ridge(A: Tensor, y: Tensor, weight: float, K: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+def ridge(
+    A: Tensor, y: Tensor, weight: float, K: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """argmin 1/2 |A x - y|_W^2 + weight/2 |K x|^2 in closed form."""
     W = torch.diag(torch.ones(len(y)) if weights is None else weights).to(A.dtype)
     K = torch.eye(A.shape[1], dtype=A.dtype) if K is None else K
@@ -143,7 +145,9 @@ def test_sparse_and_nonnegative_on_the_identity() -> None:
 # Total variation, against the certified dual
 
 
-def tv_reference(A: Tensor, y: Tensor, shape: tuple[int, int], weight: float, nonnegative: bool = False) -> Reference:
+def tv_reference(
+    A: Tensor, y: Tensor, shape: tuple[int, int], weight: float, nonnegative: bool = False
+) -> Reference:
     K = Gradient(shape).to_dense(A.dtype)
 
     def objective(x: Tensor) -> Tensor:
@@ -320,7 +324,8 @@ def test_units_do_not_matter_with_a_start_of_zero_either() -> None:
     shape = (6, 7)
     A, y = random(30, 42).float() / 6, random(30, seed=1).float()
     solutions = [
-        recon.solve(Matrix(A, shape), TV(0.1 * unit), unit * y, x0=torch.zeros(shape)) for unit in (1, 1e-3, 1e3)
+        recon.solve(Matrix(A, shape), TV(0.1 * unit), unit * y, x0=torch.zeros(shape))
+        for unit in (1, 1e-3, 1e3)
     ]
     assert len({solution.iterations for solution in solutions}) == 1
 
@@ -372,14 +377,19 @@ def test_direct_is_the_operators_own_reconstruction() -> None:
     solution = recon.solve(A, None, y)
     torch.testing.assert_close(solution.image, A.pinv(y))
     assert solution.converged and solution.iterations == 1
-    assert solution.provenance["solver"]["name"].endswith("Direct") or "direct" in solution.provenance["solver"]["name"]
+    assert (
+        solution.provenance["solver"]["name"].endswith("Direct")
+        or "direct" in solution.provenance["solver"]["name"]
+    )
 
 
 def test_solvers_refuse_what_they_cannot_take_into_account() -> None:
     A, y = Matrix(random(20, 12)), random(20, seed=1)
     with pytest.raises(ValueError, match=r"solver='direct' takes no prior: leave the prior out \(None\)"):
         recon.solve(A, L1(1.0), y, solver=recon.Direct())
-    with pytest.raises(ValueError, match="solver='cg' takes quadratic priors only, got L1: use solver='admm'"):
+    with pytest.raises(
+        ValueError, match="solver='cg' takes quadratic priors only, got L1: use solver='admm'"
+    ):
         recon.solve(A, Ridge(1.0) + L1(1.0), y, solver=recon.CG())
     with pytest.raises(ValueError, match="solver='admm' needs a prior"):
         recon.solve(A, None, y, solver=recon.ADMM())
@@ -423,7 +433,8 @@ def test_a_denoiser_that_is_a_proximal_map_gives_its_known_fixed_point(
 ) -> None:
     """Smoother is the prox of weight/2 |x - mean(x)|^2: the fixed point is that ridge solution.
 
-    In the range [0, 10] instead of [-1, 1] images are 5 times as large, and noise of variance v has variance 25 v.
+    In the range [0, 10] instead of [-1, 1] images are 5 times as large, and noise of variance v has variance
+    25 v.
     """
     A, y = random(20, 12), random(2, 20, seed=1)
     factor = 1.0 if value_range is None else 5.0
@@ -438,7 +449,12 @@ def test_a_denoiser_that_is_a_proximal_map_gives_its_known_fixed_point(
 
 def test_denoiser_and_functional_together() -> None:
     A, y = random(20, 12), random(20, seed=1)
-    K = torch.cat([0.5**0.5 * (torch.eye(12, dtype=torch.float64) - 1 / 12), 0.3**0.5 * torch.eye(12, dtype=torch.float64)])
+    K = torch.cat(
+        [
+            0.5**0.5 * (torch.eye(12, dtype=torch.float64) - 1 / 12),
+            0.3**0.5 * torch.eye(12, dtype=torch.float64),
+        ]
+    )
     solution = recon.solve(Matrix(A), Smoother(0.5) + Ridge(0.3), y, stop=PRECISE)
     near(solution.image, ridge(A, y, 1.0, K))
 
@@ -471,7 +487,9 @@ def test_a_step_leaves_the_old_state_alone() -> None:
             after = algorithm.step(problem, state)
             for name in vars(before):
                 old, new = getattr(before, name), getattr(state, name)
-                for left, right in zip(*([old], [new]) if isinstance(old, Tensor) else (old, new), strict=True):
+                for left, right in zip(
+                    *([old], [new]) if isinstance(old, Tensor) else (old, new), strict=True
+                ):
                     assert torch.equal(left, right), f"{algorithm!r} changes {name}"
             state = after
 

@@ -50,7 +50,9 @@ def test_max_iterations() -> None:
 
 
 def test_relative_change() -> None:
-    assert fired(recon.RelativeChange(0.01), progress()) == [("RelativeChange(0.01)", [False, True, True], True)]
+    assert fired(recon.RelativeChange(0.01), progress()) == [
+        ("RelativeChange(0.01)", [False, True, True], True)
+    ]
 
 
 def test_small_residuals_need_both_or_the_change_where_there_are_none() -> None:
@@ -78,7 +80,8 @@ def test_discrepancy_measures_once_an_iteration_and_only_if_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "seconds"), [(90, 90), (0.5, 0.5), ("90s", 90), ("5min", 300), ("2h", 7200), (" 1.5 min ", 90), (".5", 0.5)]
+    ("limit", "seconds"),
+    [(90, 90), (0.5, 0.5), ("90s", 90), ("5min", 300), ("2h", 7200), (" 1.5 min ", 90), (".5", 0.5)],
 )
 def test_time_limit(limit: float | str, seconds: float) -> None:
     rule = recon.TimeLimit(limit)
@@ -123,7 +126,11 @@ def test_any_of_names_the_rule_that_fired() -> None:
         ("RelativeChange(0.01)", [False, True, True], True),
         ("TimeLimit('9s')", [False] * 3, False),
     ]
-    assert [repr(member) for member in rule.members] == ["MaxIterations(5)", "RelativeChange(0.01)", "TimeLimit('9s')"]
+    assert [repr(member) for member in rule.members] == [
+        "MaxIterations(5)",
+        "RelativeChange(0.01)",
+        "TimeLimit('9s')",
+    ]
 
 
 def union(rule: StoppingRule, at: Progress) -> tuple[list[bool], list[bool]]:
@@ -149,7 +156,11 @@ def test_all_of_limits_is_a_limit() -> None:
 
 
 def test_all_of_nested_rules() -> None:
-    rule = (recon.RelativeChange(0.001) | recon.RelativeChange(0.01)) & recon.MaxIterations(5) & recon.TimeLimit(0.5)
+    rule = (
+        (recon.RelativeChange(0.001) | recon.RelativeChange(0.01))
+        & recon.MaxIterations(5)
+        & recon.TimeLimit(0.5)
+    )
     assert union(rule, progress(5))[0] == [False, True, True]
     assert repr(recon.MaxIterations(5) & (recon.RelativeChange(0.01) | recon.TimeLimit(9))) == (
         "MaxIterations(5) & (RelativeChange(0.01) | TimeLimit('9s'))"
@@ -164,7 +175,11 @@ def test_a_limit_inside_all_of_does_not_mean_converged() -> None:
 
 
 def test_rules_combine_with_rules_only() -> None:
-    for wrong in (lambda: recon.MaxIterations(5) | 3, lambda: recon.MaxIterations(5) & "90s", lambda: 3 | recon.MaxIterations(5)):  # type: ignore[operator]
+    for wrong in (
+        lambda: recon.MaxIterations(5) | 3,
+        lambda: recon.MaxIterations(5) & "90s",
+        lambda: 3 | recon.MaxIterations(5),
+    ):  # type: ignore[operator]
         with pytest.raises(TypeError, match="unsupported operand"):
             wrong()
 
@@ -174,7 +189,9 @@ def test_a_rule_of_ones_own() -> None:
         def fires(self, progress: Progress) -> Tensor:
             return torch.full_like(progress.change, progress.iteration % 3 == 0, dtype=torch.bool)
 
-    solution = recon.solve(recon.Identity((4,)), L1(0.1), torch.ones(4), stop=Third() | recon.MaxIterations(50))
+    solution = recon.solve(
+        recon.Identity((4,)), L1(0.1), torch.ones(4), stop=Third() | recon.MaxIterations(50)
+    )
     assert solution.iterations == 3 and solution.converged and "Third" in solution.reason
     with pytest.raises(TypeError, match="StoppingRule has no `fires`"):
         StoppingRule().check(progress())
@@ -206,7 +223,12 @@ def test_discrepancy_stops_when_the_residual_is_the_noise() -> None:
     noise = 0.1 * torch.randn(2, 400, generator=generator)
     y = A(torch.randn(2, 20, generator=generator)) + noise
     solution = recon.solve(
-        A, Ridge(1e-6), y, fidelity=("gaussian", {"noise_level": 0.1}), stop=recon.Discrepancy(1.05), x0=torch.zeros(20)
+        A,
+        Ridge(1e-6),
+        y,
+        fidelity=("gaussian", {"noise_level": 0.1}),
+        stop=recon.Discrepancy(1.05),
+        x0=torch.zeros(20),
     )
     assert solution.reasons == ["Discrepancy(tau=1.05)"] * 2 and solution.converged
     expected = 0.1 * 400**0.5

@@ -92,7 +92,7 @@ def test_order_and_orientation_are_astras(shape: tuple[int, int], angles: int) -
     torch.testing.assert_close(
         op(image), torch.from_numpy(projected), atol=2e-4, rtol=0
     )  # their float32 steps
-    torch.testing.assert_close(op.adjoint(data), torch.from_numpy(spread), atol=2e-4, rtol=0)
+    torch.testing.assert_close(op.adjoint(data), torch.from_numpy(spread), atol=5e-4, rtol=0)
 
 
 def test_lengths_are_in_mm() -> None:

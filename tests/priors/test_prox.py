@@ -69,7 +69,11 @@ def test_the_prox_minimises_its_own_definition(
 
         def tensor(values: np.ndarray, z: Tensor = z) -> Tensor:
             parts = torch.from_numpy(np.ascontiguousarray(values))
-            return torch.view_as_complex(parts.reshape(*z.shape, 2)) if z.is_complex() else parts.reshape(z.shape)
+            return (
+                torch.view_as_complex(parts.reshape(*z.shape, 2))
+                if z.is_complex()
+                else parts.reshape(z.shape)
+            )
 
         def objective(values: np.ndarray, z: Tensor = z) -> float:
             return float(moreau(prior, tensor(values), z, step))
@@ -122,7 +126,9 @@ def test_a_step_of_zero_changes_nothing_but_violations(prior: recon.Functional, 
     # the modulus and the phase of a complex number are rounded once each
     tolerance = 1e-15 if isinstance(prior, recon.Magnitude) else 0
     torch.testing.assert_close(prior.prox(z, 0.0), z, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(prior.prox(z, torch.zeros(2, *(1,) * (z.ndim - 1))), z, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(
+        prior.prox(z, torch.zeros(2, *(1,) * (z.ndim - 1))), z, rtol=tolerance, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize(("prior", "dtype"), CONSTRAINTS.values(), ids=CONSTRAINTS)
@@ -211,7 +217,9 @@ def test_weights_are_checked(make: type[recon.Functional]) -> None:
     assert make().weight == "auto" and make(weight="auto").weight == "auto"
     assert make(2).weight == 2.0
     for wrong in (-0.1, math.nan, math.inf, "strong", None):
-        with pytest.raises(ValueError, match=f"the weight of {make.__name__} must be a number >= 0 or 'auto'"):
+        with pytest.raises(
+            ValueError, match=f"the weight of {make.__name__} must be a number >= 0 or 'auto'"
+        ):
             make(wrong)
 
 
