@@ -19,7 +19,7 @@ import astra
 import numpy as np
 import torch
 from recon_operators.ct import ParallelBeam
-from recon_operators.joseph import joseph_matrix
+from recon_operators.joseph import projection_matrix
 from recon_operators.sparse_projector import sparse_tensor
 
 Call = Callable[[], Any]
@@ -72,7 +72,7 @@ def on_cpu(size: int, views: int, runs: int) -> list[dict[str, Any]]:
     op = ParallelBeam((size, size), angles=views, backend="matrix")
     detectors = op.range_shape[1]
     matrix, transpose = (
-        sparse_tensor(rows) for rows in joseph_matrix(op.geometry, threads=torch.get_num_threads())
+        sparse_tensor(rows) for rows in projection_matrix(op.geometry, threads=torch.get_num_threads())
     )
     projector = astra.create_projector(
         "linear",

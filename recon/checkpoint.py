@@ -99,6 +99,8 @@ class Checkpoint:
         loop.seconds_before = book["seconds"]
         loop.problem.strength = loop.strength
         if len(loop.places) != loop.problem.items:
+            # back-projected all at once, as in a run from the start: a part's could differ in the last digit
+            _ = loop.problem.backprojection
             loop.part = loop.problem.select(loop.places)
         loop.go_on()
         return True
@@ -108,7 +110,8 @@ class Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 header = file.metadata() or {}
-                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                # copies: what it gives is the mapped file, which the next save replaces
+                stored = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{self.path} is not a readable checkpoint ({error}): {remedy}") from None
         if header.get("format") != FORMAT:

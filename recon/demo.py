@@ -170,7 +170,7 @@ def conventions(cases: Sequence[Case]) -> list[str]:
             name = {"rmse_hu": "RMSE"}.get(score.name, score.name.upper())
             titles.setdefault((name, score.convention), []).append(case.title)
     return [
-        f"{name} of {' and of '.join(among)}: {convention}" for (name, convention), among in titles.items()
+        f"{name} of {' and '.join(among)}: {convention}" for (name, convention), among in titles.items()
     ]
 
 
@@ -197,7 +197,7 @@ def computed_tomography(progress: bool | None) -> Case:
     metrics = (PSNR(**window, **inside), SSIM(**window, **inside), RMSEHU(**inside))
     return Case(
         name="ct",
-        title=f"CT, {VIEWS} views",
+        title=f"CT from {VIEWS} views",
         text=f"{_credit(sample)}\n\n"
         f"The slice, {_size(attenuation)} pixels of {sample.pixel_size[0]:g} mm, is turned into attenuation "
         f"with water at {WATER:g} 1/mm and projected in parallel beams at {VIEWS} angles over 180 degrees "
@@ -235,7 +235,7 @@ def magnetic_resonance(progress: bool | None) -> Case:
     lines = int(mask[:, 0].sum())
     return Case(
         name="mri",
-        title=f"MRI, {ACCELERATION}x undersampled",
+        title=f"MRI, {ACCELERATION} times undersampled",
         text=f"{_credit(sample)}\n\n"
         f"The k-space was measured in full on a scanner ({_size(kspace)} samples, one channel). {lines} of "
         f"its {kspace.shape[0]} lines are kept: the {FULL_LINES} in the middle, and others at random, denser "

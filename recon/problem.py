@@ -225,7 +225,7 @@ class Problem:
         if bool((size > 0).all()):
             return size
         direct = self.operator.pinv(self.y).flatten(1)
-        return torch.where(size > 0, size, torch.linalg.vector_norm(direct, dim=1))
+        return torch.where(size > 0, size, torch.linalg.vector_norm(direct, dim=1).nan_to_num(0, 0, 0))
 
     @cached_property
     def backprojection(self) -> Tensor:

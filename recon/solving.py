@@ -253,7 +253,9 @@ def _psnr(image: Tensor, reference: Tensor) -> Tensor:
     """PSNR of each item, peak: the largest magnitude of its reference."""
     from recon.metrics import PSNR
 
-    return PSNR(data_range="max")(image, reference, item_ndim=reference.ndim - 1)
+    axes = tuple(range(1, reference.ndim))
+    peak = reference.abs().amax(axes, keepdim=True)
+    return PSNR(data_range=1.0)(image / peak, reference / peak, item_ndim=len(axes))
 
 
 def _has_values(reference: Tensor | None) -> bool:

@@ -155,10 +155,10 @@ class _Search:
         )
         rest = (~done).nonzero().squeeze(1)
         self.places, self.settled = self.places[rest], self.settled[rest]
+        self.bracket.select(rest)
         if rest.numel():
             both = torch.cat([rest, rest + count])
             self.part, self.state = self.part.select(both), select(self.state, both)
-            self.bracket.select(rest)
 
 
 class _Bracket:

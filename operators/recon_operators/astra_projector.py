@@ -51,7 +51,7 @@ def _astra() -> Any:
 
 
 class AstraProjector:
-    """ASTRA's CPU projector ``linear``: the matrix of `joseph_matrix`, ray by ray and in float32.
+    """ASTRA's CPU projector ``linear``: the matrix of `projection_matrix`, ray by ray and in float32.
 
     Holds no matrix, so any size fits; several images are projected by several threads.
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 from recon.linear import LinearOperator, Step
 from recon.parameters import Param
 from recon_operators import astra_projector
-from recon_operators.filtered_backprojection import filtered_backprojection
+from recon_operators.filtered_backprojection import ViewInterpolation, weighted_views
 from recon_operators.joseph import ParallelGeometry
 from recon_operators.sinogram_noise import sinogram_noise
 from recon_operators.sparse_projector import SparseProjector, estimated_bytes, sparse_projector
@@ -36,6 +36,7 @@ class ParallelBeam(LinearOperator):
     Backends:
         matrix: the projection matrix and its transpose, built at the first use, shared between operators of
             equal geometry and not saved with the operator. Exact adjoint, float32 and float64, CPU and GPU.
+            The scan's symmetry is used: equally spaced views of a square image need an eighth of it.
         astra: the ASTRA toolbox, which holds no matrix. On the CPU the same matrix, in float32; on the GPU
             one call for a batch, whose adjoint is approximate (`adjoint_kind`).
         auto: on the CPU the matrix while it fits `memory_limit`, else ASTRA; on a GPU ASTRA where it is
@@ -186,8 +187,15 @@ class ParallelBeam(LinearOperator):
         return projector.adjoint(projector.forward(images))
 
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
-        """Filtered back-projection; see `recon_operators.filtered_backprojection`."""
-        return filtered_backprojection(_full_precision(y), self.geometry, filter, cutoff).to(y.dtype)
+        """Filtered back-projection; see `recon_operators.filtered_backprojection`.
+
+        With the matrix backend the back-projection interpolates the views by a matrix of its own; with ASTRA it
+        is the adjoint, a column of which sums to pixel_size^2 / detector_size in each view.
+        """
+        views = weighted_views(_full_precision(y), self.geometry, filter, cutoff)
+        if self.chosen_backend == "matrix":
+            return ViewInterpolation(self.geometry).adjoint(views).to(y.dtype)
+        return (self.adjoint(views) * (self.geometry.detector_size / self.geometry.pixel_size**2)).to(y.dtype)
 
     def _prepared(self, items: Tensor) -> tuple[_Projector, Tensor]:
         items = _full_precision(items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recon.linear import LinearOperator
 from recon_operators.joseph import ParallelGeometry
+from recon_operators.sparse_projector import sparse_projector
 
 # Windows on the relative frequency nu in [0, 1], 1 at the cut-off.
 WINDOWS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -21,24 +24,21 @@ WINDOWS: dict[str, Callable[[Tensor], Tensor]] = {
     "hann": lambda nu: 0.5 + 0.5 * torch.cos(math.pi * nu),
 }
 
-_CHUNK = 2**22  # samples of one step of the back-projection: temporaries that stay in the cache
 _WEDGE = 4.0  # a gap this many times wider than every other one holds no views by design, not by chance
 
 
-def filtered_backprojection(
+def weighted_views(
     sinograms: Tensor,
     geometry: ParallelGeometry,
     filter: str = "ram-lak",  # noqa: A002
     cutoff: float = 1.0,
 ) -> Tensor:
-    """The image whose line integrals are ``sinograms``, by the inversion formula of the Radon transform.
+    """What the inversion of the Radon transform back-projects: filtered views times their share of the angles.
 
         f(x) = integral over theta in [0, pi) of (p_theta * h)(x . u_theta)
 
-    with the ramp h sampled in space (Kak and Slaney 1988, section 3.3), which keeps the mean right where a
-    ramp sampled in frequency would not. The filtered views are interpolated linearly at the pixels' middles;
-    the projector's adjoint in this place leaves ripples of 3 % on a flat disc, because its footprints of one
-    pixel do not add up to one between the detector elements.
+    with the ramp h sampled in space (Kak and Slaney 1988, section 3.3), which keeps the mean right where a ramp
+    sampled in frequency would not.
 
     Args:
         sinograms: line integrals ``(B, views, detectors)``, float32 or float64.
@@ -46,13 +46,32 @@ def filtered_backprojection(
         filter: one of `WINDOWS`.
         cutoff: where the window ends, as a fraction of the detector's Nyquist frequency; a detector finer
             than the pixels gains from less than 1.
-
-    Returns:
-        Images ``(B, height, width)``, per mm. Differentiable with respect to the sinograms.
     """
     filtered = filter_views(sinograms, geometry.detector_size, filter, cutoff)
     weights = torch.as_tensor(view_weights(geometry.angles), dtype=filtered.dtype, device=filtered.device)
-    return _interpolated_sum(filtered * weights[:, None], geometry)
+    return filtered * weights[:, None]
+
+
+class ViewInterpolation(LinearOperator):
+    """Its adjoint adds up the views, each interpolated linearly at the pixels' middles.
+
+    The projector's own adjoint in this place leaves ripples of 3 % on a flat disc, because its footprints of one
+    pixel do not add up to one between the detector elements; these weights do.
+    """
+
+    domain = "real"
+    nonnegative = True
+    flatten_batch = True
+
+    def __init__(self, geometry: ParallelGeometry) -> None:
+        super().__init__(geometry.shape, (geometry.views, geometry.detectors))
+        self.geometry = dataclasses.replace(geometry, weights="interpolation")
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return sparse_projector(self.geometry, x.dtype, x.device).forward(x)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return sparse_projector(self.geometry, y.dtype, y.device).adjoint(y)
 
 
 def filter_views(sinograms: Tensor, spacing: float, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # noqa: A002
@@ -113,28 +132,6 @@ def view_weights(angles: tuple[float, ...]) -> np.ndarray[Any, Any]:
     weights = np.empty_like(theta)
     weights[order] = (before + after) / 2
     return weights
-
-
-def _interpolated_sum(views: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Sum over the views of their linear interpolation at each pixel's middle, zero off the detector."""
-    height, width = geometry.shape
-    theta = torch.as_tensor(geometry.angles, dtype=torch.float64)
-    x = (torch.arange(width, dtype=torch.float64) - (width - 1) / 2) * geometry.pixel_size
-    y = ((height - 1) / 2 - torch.arange(height, dtype=torch.float64)) * geometry.pixel_size
-    # grid_sample counts from -1 to 1 between the middles of the first and the last sample; two zero samples
-    # at each end let the detector's rim fade out over one element
-    padded = torch.nn.functional.pad(views, (2, 2)).transpose(0, 1).unsqueeze(2)
-    half = (geometry.detectors + 3) / 2 * geometry.detector_size
-    across = ((torch.cos(theta)[:, None] * x - geometry.detector_offset) / half).to(views)
-    along = (torch.sin(theta)[:, None] * y / half).to(views)
-    image = views.new_zeros(views.shape[0], height * width)
-    step = max(1, _CHUNK // (height * width * (views.shape[0] + 2)))
-    for first in range(0, geometry.views, step):
-        some = slice(first, first + step)
-        position = (along[some, :, None] + across[some, None, :]).flatten(1)[:, None, :]
-        grid = torch.stack([position, torch.zeros_like(position)], dim=-1)
-        image = image + torch.nn.functional.grid_sample(padded[some], grid, align_corners=True).sum(0)[:, 0]
-    return image.reshape(-1, height, width)
 
 
 def _fast_length(least: int) -> int:

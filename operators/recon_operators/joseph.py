@@ -1,4 +1,4 @@
-"""Joseph's projection matrix of a 2-D parallel-beam scan and its transpose, as two sparse matrices."""
+"""The geometry of a 2-D parallel-beam scan, its projection matrix (Joseph's method) and the transpose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class ParallelGeometry:
         detectors: detector elements per view.
         detector_size: spacing of the detector elements [mm].
         detector_offset: position of the detector's middle along the detector line [mm].
+        weights: ``"joseph"`` for line integrals, or ``"interpolation"`` for the weights with which a view is
+            interpolated linearly at a pixel's middle, which filtered back-projection asks for.
     """
 
     shape: tuple[int, int]
@@ -37,6 +39,7 @@ class ParallelGeometry:
     detectors: int
     detector_size: float
     detector_offset: float = 0.0
+    weights: Literal["joseph", "interpolation"] = "joseph"
 
     @property
     def views(self) -> int:
@@ -47,14 +50,22 @@ class ParallelGeometry:
     def entries(self) -> int:
         """Entries of the matrix, to a few per cent: how many elements lie in the footprints of the pixels."""
         cosine, sine = np.abs(np.cos(self.angles)), np.abs(np.sin(self.angles))
-        footprint = 2 * np.maximum(cosine, sine) * self.pixel_size
+        reach, _ = self._triangle
         across = np.maximum(cosine * self.shape[1], 1e-3) * self.pixel_size
         along = np.maximum(sine * self.shape[0], 1e-3) * self.pixel_size
         line = self.detectors * self.detector_size
         start, end = self.detector_offset - line / 2, self.detector_offset + line / 2
         seen = _share_before(end, across, along) - _share_before(start, across, along)
-        met = np.minimum(footprint / self.detector_size, self.detectors)
+        met = np.minimum(2 * reach / self.detector_size, self.detectors)
         return int(math.prod(self.shape) * float((seen * met).sum()))
+
+    @property
+    def _triangle(self) -> tuple[_Array, _Array]:
+        """Half the base [mm] and the height of the triangle that a pixel's weights form in each view."""
+        if self.weights == "interpolation":
+            return np.full(self.views, self.detector_size), np.ones(self.views)
+        steepest = np.maximum(np.abs(np.cos(self.angles)), np.abs(np.sin(self.angles)))
+        return steepest * self.pixel_size, self.pixel_size / steepest
 
     @property
     def positions(self) -> _Array:
@@ -72,7 +83,7 @@ class SparseRows(NamedTuple):
     shape: tuple[int, int]
 
 
-def joseph_matrix(
+def projection_matrix(
     geometry: ParallelGeometry, dtype: type[np.floating[Any]] = np.float32, threads: int = 1
 ) -> tuple[SparseRows, SparseRows]:
     """The projection matrix (views * detectors, height * width) in mm, and its transpose.
@@ -101,13 +112,12 @@ def joseph_matrix(
     height, width = geometry.shape
     theta = np.asarray(geometry.angles, dtype=np.float64)
     cosine, sine = np.cos(theta), np.sin(theta)
-    steepest = np.maximum(np.abs(cosine), np.abs(sine))
+    reach, peak = geometry._triangle
     elements_per_pixel = geometry.pixel_size / geometry.detector_size
     x = (np.arange(width) - (width - 1) / 2) * elements_per_pixel
     y = ((height - 1) / 2 - np.arange(height)) * elements_per_pixel
     middle = (geometry.detectors - 1) / 2 - geometry.detector_offset / geometry.detector_size
-    projected = (cosine[:, None] * x + middle, sine[:, None] * y, steepest * elements_per_pixel)
-    peak = geometry.pixel_size / steepest
+    projected = (cosine[:, None] * x + middle, sine[:, None] * y, reach / geometry.detector_size)
 
     rays = np.zeros((geometry.views, geometry.detectors), dtype=np.int32)
     _share(lambda a, b: kernels.count_rays(*projected, a, b, rays), geometry.views, threads)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon_operators.joseph import ParallelGeometry, SparseRows, joseph_matrix
+from recon_operators.joseph import ParallelGeometry, SparseRows, projection_matrix
 from recon_operators.scan_symmetry import ScanSymmetry, find_symmetry
 
 _INDEX_BYTES = 4
@@ -246,7 +246,7 @@ _cache = MatrixCache(most_bytes=2 * 1024**3)
 def _build(geometry: ParallelGeometry, dtype: torch.dtype) -> SparseProjector:
     symmetry = find_symmetry(geometry)
     precision = np.float64 if dtype == torch.float64 else np.float32
-    matrix, transpose = joseph_matrix(symmetry.part, precision, threads=torch.get_num_threads())
+    matrix, transpose = projection_matrix(symmetry.part, precision, threads=torch.get_num_threads())
     return SparseProjector(
         geometry, sparse_tensor(matrix), sparse_tensor(transpose), TurnTables.of(symmetry, geometry.detectors)
     )

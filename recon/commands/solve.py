@@ -81,6 +81,8 @@ def solve_command(
     marked as interrupted, and the exit code is 130.
     """
     with redirect_stdout(sys.stderr):
+        from recon import runner
+
         limits = _limits(iterations, tolerance, time_limit)
         strength = _weight(weight)
         place = _device(device)
@@ -114,7 +116,7 @@ def solve_command(
         print_json(_as_dict(solution, scores, written))
     else:
         _print(solution, scores, unit, written)
-    if "interrupted" in solution.reasons:
+    if runner.INTERRUPTED in solution.reasons:
         raise typer.Exit(INTERRUPTED)
 
 

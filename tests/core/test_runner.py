@@ -72,7 +72,7 @@ def nan_in_item_1(x: Tensor) -> Tensor:
 )
 def test_an_item_of_a_batch_is_solved_as_if_alone(prior: recon.Prior) -> None:
     """The same iterations, the same image to rounding, whatever its mates need."""
-    stop = recon.SmallResiduals(1e-4) | recon.MaxIterations(300)
+    stop = recon.SmallResiduals(1e-3) | recon.MaxIterations(100)
     together = recon.solve(A, prior, Y, stop=stop)
     lengths = set()
     for item in range(4):
@@ -132,9 +132,8 @@ def test_not_converged_is_said_and_warned_once() -> None:
         solution = recon.solve(A, TV(0.3), Y[1:], stop=recon.SmallResiduals(1e-9) | recon.MaxIterations(3))
     assert len(seen) == 1
     assert str(seen[0].message) == (
-        "not converged: MaxIterations(3) came before SmallResiduals(1e-09) | MaxIterations(3) "
-        "was met for 3 of 3 items; "
-        "give more iterations (stop=recon.MaxIterations(...) | ...) or accept the image as it is"
+        "not converged: MaxIterations(3) came before SmallResiduals(1e-09) | MaxIterations(3) was met "
+        "for 3 of 3 items; give more iterations (stop=recon.MaxIterations(...) | ...) or accept the image as it is"
     )
     assert seen[0].filename == __file__, "the warning points at the caller"
     assert not solution.converged
@@ -341,6 +340,14 @@ def test_history_of_an_interrupted_run_is_consistent() -> None:
     assert solution.history["iteration"][:2] == [0, 10]
 
 
+def test_the_peak_of_a_reference_is_its_largest_magnitude() -> None:
+    """An image in HU may be negative everywhere."""
+    truth = -1 - random(4, *SHAPE).abs()
+    solution = recon.solve(A, TV(0.3), Y, reference=truth, stop=recon.MaxIterations(3))
+    flipped = recon.solve(A, TV(0.3), -Y, reference=-truth, stop=recon.MaxIterations(3))
+    assert solution.history["psnr"][-1] == pytest.approx(flipped.history["psnr"][-1])
+
+
 def test_a_reference_of_zero_is_no_reason_to_fail() -> None:
     solution = recon.solve(A, TV(0.3), Y, reference=torch.zeros(SHAPE), stop=recon.MaxIterations(3))
     assert "psnr" not in solution.history
@@ -381,7 +388,10 @@ def test_weight_applies_to_those_left_at_auto() -> None:
         assert (solution.weight is None) == (weight != "auto")
 
 
-def test_a_progress_bar_is_drawn_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_progress_bar_is_drawn_where_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich draws on terminals only
     recon.solve(A, TV(0.3), Y, stop=recon.MaxIterations(3), progress=True)
     assert "Matrix" in capsys.readouterr().err
     recon.solve(A, TV(0.3), Y, stop=recon.MaxIterations(3), progress=False)

@@ -90,7 +90,7 @@ def test_order_and_orientation_are_astras(shape: tuple[int, int], angles: int) -
     spread = astra.projector.direct_BP(projector, data.numpy(), out=np.zeros(shape, np.float32))
     astra.projector.delete(projector)
     torch.testing.assert_close(
-        op(image), torch.from_numpy(projected), atol=2e-4, rtol=0
+        op(image), torch.from_numpy(projected), atol=5e-4, rtol=0
     )  # their float32 steps
     torch.testing.assert_close(op.adjoint(data), torch.from_numpy(spread), atol=5e-4, rtol=0)
 

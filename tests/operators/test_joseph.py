@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recon_operators.joseph import ParallelGeometry, SparseRows, joseph_matrix
+from recon_operators.joseph import ParallelGeometry, SparseRows, projection_matrix
 
 angles = st.one_of(
     st.floats(-2 * math.pi, 2 * math.pi, allow_subnormal=False),
@@ -53,7 +53,7 @@ def astra_matrix(geometry: ParallelGeometry) -> np.ndarray:
 @settings(max_examples=150, deadline=None)
 @given(geometry=geometries)
 def test_every_entry_is_astras(geometry: ParallelGeometry) -> None:
-    matrix, _ = joseph_matrix(geometry, np.float64)
+    matrix, _ = projection_matrix(geometry, np.float64)
     # ASTRA adds up float32 steps along the ray: up to some 20 roundings at positions below 100 pixels
     tolerance = 20 * 100 * np.finfo(np.float32).eps * geometry.pixel_size * math.sqrt(2)
     np.testing.assert_allclose(dense(matrix), astra_matrix(geometry), atol=tolerance)
@@ -69,21 +69,21 @@ def test_the_plain_parallel_geometry_of_astra(views: int) -> None:
     )
     theirs = astra.matrix.get(astra.projector.matrix(projector)).toarray()
     astra.projector.delete(projector)
-    ours, _ = joseph_matrix(geometry, np.float64)
+    ours, _ = projection_matrix(geometry, np.float64)
     np.testing.assert_allclose(dense(ours), theirs, atol=1e-5)  # ASTRA's float32
 
 
 @settings(max_examples=60, deadline=None)
 @given(geometry=geometries, threads=st.integers(1, 4))
 def test_the_transpose_is_the_transpose_to_the_bit(geometry: ParallelGeometry, threads: int) -> None:
-    matrix, transpose = joseph_matrix(geometry, np.float32, threads)
+    matrix, transpose = projection_matrix(geometry, np.float32, threads)
     np.testing.assert_array_equal(dense(matrix).T, dense(transpose))
 
 
 @settings(max_examples=60, deadline=None)
 @given(geometry=geometries)
 def test_rows_are_sorted_distinct_and_positive(geometry: ParallelGeometry) -> None:
-    for rows in joseph_matrix(geometry):
+    for rows in projection_matrix(geometry):
         assert rows.starts.dtype == rows.columns.dtype == np.int32
         assert rows.starts[0] == 0
         assert rows.starts[-1] == rows.columns.size == rows.values.size
@@ -95,7 +95,7 @@ def test_rows_are_sorted_distinct_and_positive(geometry: ParallelGeometry) -> No
 
 def test_threads_change_nothing() -> None:
     geometry = ParallelGeometry((33, 20), 0.7, tuple(np.linspace(0, 3, 13)), 40, 0.9, 0.3)
-    one, several = joseph_matrix(geometry, threads=1), joseph_matrix(geometry, threads=3)
+    one, several = projection_matrix(geometry, threads=1), projection_matrix(geometry, threads=3)
     for a, b in zip(one, several, strict=True):
         for part_a, part_b in zip(a, b, strict=True):
             np.testing.assert_array_equal(part_a, part_b)
@@ -103,7 +103,7 @@ def test_threads_change_nothing() -> None:
 
 def test_float32_values_are_the_rounded_float64_ones() -> None:
     geometry = ParallelGeometry((11, 14), 0.7, (0.1, 1.0, 2.0), 25, 0.8)
-    single, double = joseph_matrix(geometry, np.float32)[0], joseph_matrix(geometry, np.float64)[0]
+    single, double = projection_matrix(geometry, np.float32)[0], projection_matrix(geometry, np.float64)[0]
     assert single.values.dtype == np.float32
     np.testing.assert_array_equal(single.values, double.values.astype(np.float32))
 
@@ -113,17 +113,17 @@ def test_the_entries_are_estimated_before_building(spacing: float) -> None:
     theta = tuple(np.arange(30) * np.pi / 30)
     geometry = ParallelGeometry((40, 50), 1.0, theta, math.ceil(65 / spacing), spacing)
     # exact in the mean; the fraction of a footprint that falls on an element varies
-    assert joseph_matrix(geometry)[0].values.size == pytest.approx(geometry.entries, rel=0.03)
+    assert projection_matrix(geometry)[0].values.size == pytest.approx(geometry.entries, rel=0.03)
 
 
 def test_a_matrix_too_large_for_int32_is_refused_before_it_is_built() -> None:
     geometry = ParallelGeometry((4096, 4096), 1.0, tuple(np.linspace(0, 3, 200)), 5800, 1.0)
     with pytest.raises(ValueError, match=r"more than int32 indices can count .*backend='astra'"):
-        joseph_matrix(geometry)
+        projection_matrix(geometry)
 
 
 def test_a_detector_beside_the_image_sees_nothing() -> None:
-    matrix, transpose = joseph_matrix(ParallelGeometry((4, 4), 1.0, (0.3,), 3, 1.0, 100.0))
+    matrix, transpose = projection_matrix(ParallelGeometry((4, 4), 1.0, (0.3,), 3, 1.0, 100.0))
     assert matrix.values.size == transpose.values.size == 0
     assert matrix.starts.size == 4
 
@@ -131,13 +131,13 @@ def test_a_detector_beside_the_image_sees_nothing() -> None:
 def test_the_next_process_finds_the_kernels_compiled() -> None:
     program = (
         "import numpy as np\n"
-        "from recon_operators.joseph import ParallelGeometry, joseph_matrix\n"
-        "joseph_matrix(ParallelGeometry((4, 4), 1.0, (0.3,), 6, 1.0), np.float32)\n"
+        "from recon_operators.joseph import ParallelGeometry, projection_matrix\n"
+        "projection_matrix(ParallelGeometry((4, 4), 1.0, (0.3,), 6, 1.0), np.float32)\n"
         "from recon_operators import joseph_kernels as k\n"
         "for kernel in (k.count_rays, k.fill_rays, k.count_pixels, k.fill_pixels):\n"
         "    assert sum(kernel.stats.cache_misses.values()) == 0, kernel\n"
     )
-    joseph_matrix(ParallelGeometry((4, 4), 1.0, (0.3,), 6, 1.0), np.float32)
+    projection_matrix(ParallelGeometry((4, 4), 1.0, (0.3,), 6, 1.0), np.float32)
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recon_operators.joseph import ParallelGeometry, joseph_matrix
+from recon_operators.joseph import ParallelGeometry, projection_matrix
 from recon_operators.scan_symmetry import find_symmetry
 from recon_operators.sparse_projector import sparse_projector
 
@@ -25,7 +25,7 @@ def scan(
 
 
 def whole_matrix(geometry: ParallelGeometry) -> np.ndarray:
-    rows, _ = joseph_matrix(geometry, np.float64)
+    rows, _ = projection_matrix(geometry, np.float64)
     return scipy.sparse.csr_array((rows.values, rows.columns, rows.starts), shape=rows.shape).toarray()
 
 
