@@ -2,9 +2,9 @@
 
     make peers && .venv/bin/python benchmarks/total_variation.py [--json FILE] [--rounds 3]
 
-The problems and deepinv's tuned settings are those of deepinv's own best results (ADMM, 50 iterations;
-weights and
-step sizes found by hand). Both libraries get the same phantom, noise level and, for MRI, the same data; CT data come from each library's own projector, as their discretisations differ. The automatic weight is given the noise level:
+The problems and deepinv's tuned settings are those of deepinv's own best results (ADMM, 50 iterations; weights and
+step sizes found by hand). Both libraries get the same phantom, noise level and, for MRI, the same data; CT data come
+from each library's own projector, as their discretisations differ. The automatic weight is given the noise level:
 estimated from the data it comes out 18 % too high for this phantom, whose edges are sharper than any scanned object's,
 and the weight then five times too high.
 """

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recon.algebra import stack as stack
     from recon.entries import DatasetEntry as DatasetEntry
     from recon.entries import Example as Example
     from recon.entries import MetricEntry as MetricEntry
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from recon.linear import Identity as Identity
     from recon.linear import LinearOperator as LinearOperator
     from recon.linear import ShapeError as ShapeError
-    from recon.linear import stack as stack
     from recon.loading import Loaded as Loaded
     from recon.loading import load as load
     from recon.making import metric as metric
@@ -58,13 +58,14 @@ if TYPE_CHECKING:
     from recon.stopping import TimeLimit as TimeLimit
 
 _HOMES = {
+    "recon.algebra": "stack",
     "recon.entries": (
         "DatasetEntry Example MetricEntry NetworkEntry NoiseEntry ObjectiveEntry OperatorEntry PriorEntry "
         "ReaderEntry SolverEntry"
     ),
     "recon.fidelity": "Gaussian",
     "recon.hookspecs": "hookimpl",
-    "recon.linear": "Identity LinearOperator ShapeError stack",
+    "recon.linear": "Identity LinearOperator ShapeError",
     "recon.loading": "Loaded load",
     "recon.making": "metric noise operator prior solver",
     "recon.metrics": "evaluate",

@@ -169,9 +169,7 @@ def conventions(cases: Sequence[Case]) -> list[str]:
         for score in case.results[0].scores.values():
             name = {"rmse_hu": "RMSE"}.get(score.name, score.name.upper())
             titles.setdefault((name, score.convention), []).append(case.title)
-    return [
-        f"{name} of {' and '.join(among)}: {convention}" for (name, convention), among in titles.items()
-    ]
+    return [f"{name} of {' and '.join(among)}: {convention}" for (name, convention), among in titles.items()]
 
 
 def computed_tomography(progress: bool | None) -> Case:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+
+from recon import norms
 
 Shape = tuple[int, ...]
 Field = Literal["real", "complex", "any"]
@@ -89,7 +90,7 @@ class LinearOperator(nn.Module):
 
     def _norm(self) -> float:
         """Largest singular value; override with the exact number where it is known."""
-        return _collatz_wielandt_bound(self) if self.nonnegative else _lanczos_norm(self)
+        return norms.collatz_wielandt_bound(self) if self.nonnegative else norms.lanczos_norm(self)
 
     def _pinv(self, y: Tensor, **options: Any) -> Tensor:
         """Direct reconstruction; by default the adjoint, scaled per item to fit the data best."""
@@ -160,12 +161,12 @@ class LinearOperator(nn.Module):
 
     @property
     def H(self) -> LinearOperator:
-        return Adjoint(self)
+        return algebra.Adjoint(self)
 
     @property
     def gram(self) -> LinearOperator:
         """The normal operator A^H A."""
-        return Gram(self)
+        return algebra.Gram(self)
 
     def norm(self) -> float:
         """Largest singular value, not below the true one (a guarantee for non-negative operators).
@@ -219,24 +220,24 @@ class LinearOperator(nn.Module):
         return torch.device("cpu")
 
     def __add__(self, other: LinearOperator) -> LinearOperator:
-        return Sum([self, other])
+        return algebra.Sum([self, other])
 
     def __sub__(self, other: LinearOperator) -> LinearOperator:
-        return Sum([self, Scaled(other, -1.0)])
+        return algebra.Sum([self, algebra.Scaled(other, -1.0)])
 
     def __neg__(self) -> LinearOperator:
-        return Scaled(self, -1.0)
+        return algebra.Scaled(self, -1.0)
 
     def __mul__(self, factor: complex) -> LinearOperator:
-        return Scaled(self, factor)
+        return algebra.Scaled(self, factor)
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: complex) -> LinearOperator:
-        return Scaled(self, 1 / _checked_factor(divisor))
+        return algebra.Scaled(self, 1 / algebra.checked_factor(divisor))
 
     def __matmul__(self, other: LinearOperator) -> LinearOperator:
-        return Composition(self, other)
+        return algebra.Composition(self, other)
 
     def extra_repr(self) -> str:
         """Shapes for `repr`."""
@@ -389,262 +390,6 @@ class Identity(LinearOperator):
         return solve_in_fourier(torch.ones(self.domain_shape, device=b.device), b, rho, terms)
 
 
-class Adjoint(LinearOperator):
-    """A^H as an operator of its own."""
-
-    def __init__(self, operator: LinearOperator) -> None:
-        super().__init__(operator.range_shape, operator.domain_shape)
-        self.operator = operator
-        self.nonnegative = operator.nonnegative
-        self.adjoint_kind, self.adjoint_tolerance = operator.adjoint_kind, operator.adjoint_tolerance
-
-    @property
-    def domain(self) -> Field:  # type: ignore[override]
-        """The field of A's data."""
-        spectrum = self.operator.domain == "real" and self.operator._gives_complex_data()
-        return "any" if spectrum else self.operator.domain
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return self.operator.adjoint(x)
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        return self.operator(y)
-
-    def _checked(self, x: Tensor, *, adjoint: bool) -> Tensor:
-        return self.operator._checked(x, adjoint=not adjoint)
-
-    def _run(self, x: Tensor, *, adjoint: bool) -> Tensor:
-        return self.operator._run(x, adjoint=not adjoint)
-
-    def _norm(self) -> float:
-        return self.operator.norm()
-
-    @property
-    def H(self) -> LinearOperator:
-        return self.operator
-
-
-class Gram(LinearOperator):
-    """A^H A, by the operator's own shortcut where it has one."""
-
-    def __init__(self, operator: LinearOperator) -> None:
-        super().__init__(operator.domain_shape, operator.domain_shape)
-        self.operator = operator
-        self.domain, self.nonnegative = operator.domain, operator.nonnegative
-        self.adjoint_kind, self.adjoint_tolerance = operator.adjoint_kind, operator.adjoint_tolerance
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return self.operator._run_gram(x)
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        return self.operator._run_gram(y)
-
-    def _norm(self) -> float:
-        return self.operator.norm() ** 2
-
-
-class Scaled(LinearOperator):
-    """c A."""
-
-    def __init__(self, operator: LinearOperator, factor: complex) -> None:
-        _check_is_operator(operator, "scale")
-        factor = _checked_factor(factor)
-        super().__init__(operator.domain_shape, operator.range_shape)
-        self.operator, self.factor = operator, factor
-        if isinstance(factor, complex) and operator.domain == "real":
-            raise TypeError(
-                f"cannot scale the real operator {type(operator).__name__} by the complex {factor}"
-            )
-        self.domain = operator.domain
-        self.nonnegative = operator.nonnegative and not isinstance(factor, complex) and factor >= 0
-        self.adjoint_kind, self.adjoint_tolerance = operator.adjoint_kind, operator.adjoint_tolerance
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return self.factor * self.operator(x)
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        return self.factor.conjugate() * self.operator.adjoint(y)
-
-    def _gram(self, x: Tensor) -> Tensor:
-        return abs(self.factor) ** 2 * self.operator.gram(x)
-
-    def _norm(self) -> float:
-        return abs(self.factor) * self.operator.norm()
-
-    def _pinv(self, y: Tensor, **options: Any) -> Tensor:
-        return self.operator.pinv(y, **options) / self.factor
-
-    def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:
-        """The operator's own, with everything divided by |c|^2."""
-        square = abs(self.factor) ** 2
-        if square == 0:
-            return None
-        return self.operator.solve_gram(b / square, [weight / square for weight in rho], terms)
-
-    def preconditioner(
-        self, rho: Sequence[Step], terms: Sequence[LinearOperator]
-    ) -> Callable[[Tensor], Tensor] | None:
-        """The operator's own, with everything divided by |c|^2."""
-        square = abs(self.factor) ** 2
-        inverse = None if square == 0 else self.operator.preconditioner([w / square for w in rho], terms)
-        return None if inverse is None else lambda residual: inverse(residual / square)
-
-    @property
-    def sample_mask(self) -> Tensor | None:
-        return self.operator.sample_mask
-
-    def noise_level(self, y: Tensor) -> Tensor:
-        return self.operator.noise_level(y)
-
-
-class Composition(LinearOperator):
-    """A B: first B, then A."""
-
-    def __init__(self, left: LinearOperator, right: LinearOperator) -> None:
-        if not isinstance(right, LinearOperator):
-            raise TypeError(f"op @ other composes operators, got {type(right).__name__}: apply with op(x)")
-        if left.domain_shape != right.range_shape:
-            raise ShapeError(
-                f"cannot compose {type(left).__name__} @ {type(right).__name__}: the left acts on "
-                f"{left.domain_shape}, the right gives {right.range_shape}"
-            )
-        super().__init__(right.domain_shape, left.range_shape)
-        self.left, self.right = left, right
-        self.domain = right.domain if right.domain != "any" else left.domain
-        self.nonnegative = left.nonnegative and right.nonnegative
-        _inherit_adjoint_kind(self, (left, right))
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return self.left(self.right(x))
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        return self.right.adjoint(self._between(self.left.adjoint(y)))
-
-    def _gram(self, x: Tensor) -> Tensor:
-        return self.right.adjoint(self._between(self.left.gram(self.right(x))))
-
-    def _between(self, image: Tensor) -> Tensor:
-        """What B^H is applied to: where B gives real data and A takes complex images, the real part."""
-        if image.is_complex() and self.right.domain == "real" and not self.right._gives_complex_data():
-            return image.real
-        return image
-
-    @property
-    def sample_mask(self) -> Tensor | None:
-        return self.left.sample_mask
-
-    def noise_level(self, y: Tensor) -> Tensor:
-        return self.left.noise_level(y)
-
-
-class Sum(LinearOperator):
-    """A + B + ..."""
-
-    def __init__(self, operators: Sequence[LinearOperator]) -> None:
-        first = operators[0]
-        for other in operators[1:]:
-            _check_is_operator(other, "add")
-            if (other.domain_shape, other.range_shape) != (first.domain_shape, first.range_shape):
-                raise ShapeError(
-                    f"cannot add {type(other).__name__} {other.domain_shape} -> {other.range_shape} to "
-                    f"{type(first).__name__} {first.domain_shape} -> {first.range_shape}"
-                )
-        super().__init__(first.domain_shape, first.range_shape)
-        self.operators = nn.ModuleList(operators)
-        self.domain = _common_field(operators)
-        self.nonnegative = all(operator.nonnegative for operator in operators)
-        _inherit_adjoint_kind(self, operators)
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return _add(operator(x) for operator in self._members())
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        return _add(operator.adjoint(y) for operator in self._members())
-
-    def _members(self) -> list[LinearOperator]:
-        return list(self.operators)  # type: ignore[arg-type]
-
-
-class Stack(LinearOperator):
-    """Several operators that look at one image; see `stack`."""
-
-    def __init__(self, operators: Sequence[LinearOperator]) -> None:
-        if not operators:
-            raise ValueError("stack needs at least one operator, got an empty list")
-        first = operators[0]
-        for other in operators:
-            _check_is_operator(other, "stack")
-            if other.domain_shape != first.domain_shape:
-                raise ShapeError(
-                    f"stacked operators must act on one image shape: {type(first).__name__} acts on "
-                    f"{first.domain_shape}, {type(other).__name__} on {other.domain_shape}"
-                )
-        uniform = all(operator.range_shape == first.range_shape for operator in operators)
-        sizes = [math.prod(operator.range_shape) for operator in operators]
-        super().__init__(
-            first.domain_shape, (len(operators), *first.range_shape) if uniform else (sum(sizes),)
-        )
-        self.operators = nn.ModuleList(operators)
-        self.sizes = sizes
-        self.domain = _common_field(operators)
-        self.nonnegative = all(operator.nonnegative for operator in operators)
-        _inherit_adjoint_kind(self, operators)
-
-    def _forward(self, x: Tensor) -> Tensor:
-        parts = [operator(x) for operator in self.operators]
-        if self._is_uniform():
-            return torch.stack(parts, dim=-len(self.range_shape))
-        batch = x.shape[: x.ndim - len(self.domain_shape)]
-        return torch.cat([part.reshape(*batch, -1) for part in parts], dim=-1)
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        return _add(
-            operator.adjoint(part) for operator, part in zip(self._members(), self.split(y), strict=True)
-        )
-
-    def _gram(self, x: Tensor) -> Tensor:
-        return _add(operator.gram(x) for operator in self._members())
-
-    def split(self, y: Tensor) -> list[Tensor]:
-        """The members' own data, in their own shapes."""
-        if self._is_uniform():
-            return list(y.unbind(dim=-len(self.range_shape)))
-        batch = y.shape[:-1]
-        parts = y.split(self.sizes, dim=-1)
-        return [
-            part.reshape(*batch, *operator.range_shape)
-            for operator, part in zip(self._members(), parts, strict=True)
-        ]
-
-    def _is_uniform(self) -> bool:
-        return len({operator.range_shape for operator in self._members()}) == 1
-
-    def _members(self) -> list[LinearOperator]:
-        return list(self.operators)  # type: ignore[arg-type]
-
-    @property
-    def sample_mask(self) -> Tensor | None:
-        masks = [operator.sample_mask for operator in self._members()]
-        if all(mask is None for mask in masks):
-            return None
-        filled = [
-            (torch.ones(operator.range_shape, device=self.device) if mask is None else mask).expand(
-                operator.range_shape
-            )
-            for operator, mask in zip(self._members(), masks, strict=True)
-        ]
-        return torch.stack(filled) if self._is_uniform() else torch.cat([mask.reshape(-1) for mask in filled])
-
-
-def stack(operators: Sequence[LinearOperator]) -> LinearOperator:
-    """Operators that look at one image, as one operator.
-
-    Members of equal range shape give data ``(*batch, members, *range_shape)``; members of different range
-    shapes give their flattened data joined along one axis (`Stack.split` takes them apart).
-    """
-    return Stack(list(operators))
-
-
 def solve_in_fourier(
     symbol: Tensor, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]
 ) -> Tensor | None:
@@ -688,106 +433,6 @@ def _checked_shape(shape: Sequence[int], name: str) -> Shape:
     return values
 
 
-def _check_is_operator(thing: Any, verb: str) -> None:
-    if not isinstance(thing, LinearOperator):
-        raise TypeError(f"can only {verb} operators (recon.LinearOperator), got {type(thing).__name__}")
-
-
-def _checked_factor(factor: Any) -> float | complex:
-    if not isinstance(factor, numbers.Complex):
-        raise TypeError(
-            f"an operator is multiplied by a number, got {type(factor).__name__}: compose with @, apply with op(x)"
-        )
-    return float(factor) if isinstance(factor, numbers.Real) else complex(factor)
-
-
-def _common_field(operators: Sequence[LinearOperator]) -> Field:
-    fields = {operator.domain for operator in operators} - {"any"}
-    if fields == {"real", "complex"}:
-        raise TypeError("cannot join an operator on real images with one on complex images")
-    return fields.pop() if fields else "any"
-
-
-def _inherit_adjoint_kind(operator: LinearOperator, members: Sequence[LinearOperator]) -> None:
-    if any(member.adjoint_kind == "approximate" for member in members):
-        operator.adjoint_kind = "approximate"
-        operator.adjoint_tolerance = sum(member.adjoint_tolerance for member in members)
-
-
-def _add(tensors: Any) -> Tensor:
-    iterator = iter(tensors)
-    total: Tensor = next(iterator)
-    for tensor in iterator:
-        total = total + tensor
-    return total
-
-
-def _lanczos_norm(
-    operator: LinearOperator, tolerance: float = 1e-3, least: int = 30, most: int = 300
-) -> float:
-    """Largest singular value from the tridiagonal matrix that Lanczos' method makes of A^H A.
-
-    From a fixed random start, at least 30 steps, then until the residual of the largest Ritz value is below
-    the
-    tolerance (Golub and Van Loan 2013, 10.1). The Ritz value comes from below and lies within its residual
-    of an
-    eigenvalue: the residual is added, and 1 % for a direction that the start hardly holds. Where two singular
-    values lie close, a power iteration seems to settle long before it is there.
-    """
-    generator = torch.Generator().manual_seed(0)
-    gives_complex = operator.domain == "any" and operator._gives_complex_data()
-    dtype = torch.complex64 if operator.domain == "complex" or gives_complex else torch.float32
-    vector = torch.randn(operator.domain_shape, generator=generator, dtype=dtype).to(operator.device)
-    vector = vector / torch.linalg.vector_norm(vector)
-    before, coupling = torch.zeros_like(vector), 0.0
-    diagonal: list[float] = []
-    couplings: list[float] = []
-    largest = residual = 0.0
-    for step in range(1, most + 1):
-        image = operator._run_gram(vector) - coupling * before
-        diagonal.append(float(torch.linalg.vecdot(vector.flatten(), image.flatten()).real))
-        image = image - diagonal[-1] * vector
-        # float64: squares of small or large units leave the range of float32
-        wide = torch.complex128 if image.is_complex() else torch.float64
-        coupling = float(torch.linalg.vector_norm(image, dtype=wide).real)
-        exhausted = coupling <= 1e-6 * max(*map(abs, diagonal), *couplings, 0.0)
-        if exhausted or step == most or (step >= least and step % 5 == 0):
-            off = torch.tensor(couplings, dtype=torch.float64)
-            matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-            matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
-            values, vectors = torch.linalg.eigh(matrix)
-            largest, residual = float(values[-1]), coupling * abs(float(vectors[-1, -1]))
-            if exhausted or residual <= tolerance * largest:
-                break
-        couplings.append(coupling)
-        before, vector = vector, image / coupling
-    return 1.01 * math.sqrt(max(largest + residual, 0.0))
-
-
-def _collatz_wielandt_bound(operator: LinearOperator, tolerance: float = 1e-3, most: int = 60) -> float:
-    """An upper bound of the norm of a non-negative operator.
-
-    For B = A^H A >= 0 and any x > 0 the largest eigenvalue lies between min (Bx)_i/x_i and max (Bx)_i/x_i
-    (Collatz 1942, Wielandt 1950), so the bound holds at every iteration; iterating x <- Bx tightens it.
-    Pixels that no ray meets drop out. The last digits of float32 are covered by a factor 1 + 1e-4.
-    """
-    x = torch.ones(operator.domain_shape, device=operator.device)
-    upper = math.inf
-    for _ in range(most):
-        image = operator.gram(x)
-        met = image > 0
-        if not bool(met.any()):
-            return 0.0
-        ratio = image[met] / x[met]
-        upper = min(upper, float(ratio.max()))
-        lower = float((image * x).sum() / (x * x).sum())
-        if upper <= (1 + tolerance) * lower:
-            break
-        # pixels that decay to nothing are held up: a positive x keeps the bound valid and finite
-        x = (image / image.max()).clamp_min(1e-6) * met
-    return math.sqrt(upper) * (1 + 1e-4)
-
-
 def _second_difference_noise(y: Tensor, operator: LinearOperator) -> Tensor:
     values = torch.view_as_real(y.resolve_conj()).movedim(-1, 1) if y.is_complex() else y.unsqueeze(1)
     mask = operator.sample_mask
@@ -804,3 +449,6 @@ def _second_difference_noise(y: Tensor, operator: LinearOperator) -> Tensor:
         f"the noise level of {type(operator).__name__} data of shape {operator.range_shape} cannot be estimated: "
         'give it, as in fidelity=("gaussian", {"noise_level": 0.01})'
     )
+
+
+from recon import algebra  # noqa: E402  (the algebra is made of the class above)

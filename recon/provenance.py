@@ -50,11 +50,11 @@ def describe(kind: str, thing: Any) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """A value that JSON can hold; arrays become a short text."""
     if isinstance(value, Tensor | np.ndarray):
-        if value.size if isinstance(value, np.ndarray) else value.numel() <= 1:
-            return value.item()
-        return f"array {tuple(value.shape)} {value.dtype}"
+        if (value.size if isinstance(value, np.ndarray) else value.numel()) != 1:
+            return f"array {tuple(value.shape)} {value.dtype}"
+        value = value.item()
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-import torch
 from torch import Tensor
 
-from recon.files import written_whole
+from recon.archive import read_archive, write_archive
 from recon.problem import Problem
 
-FORMAT = "recon solution 1"
+FORMAT = "recon solution 2"
 
 
 @dataclasses.dataclass
@@ -56,7 +52,10 @@ class Solution:
     problem: Problem | None = None
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``solution.h5`` (everything) and ``image.png`` (to look at) into a folder; returns the folder."""
+        """Write ``solution.h5`` (everything) and ``image.png`` (to look at) into a folder; returns the folder.
+
+        There is no picture of images with one axis or more than three.
+        """
         from recon.report import save_png
 
         folder = Path(folder)
@@ -65,11 +64,9 @@ class Solution:
             for field in dataclasses.fields(self)
             if field.name not in ("image", "problem")
         }
-        with written_whole(folder / "solution.h5") as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["record"] = json.dumps(record)
-            file["image"] = self.image.cpu().numpy()
-        save_png(folder / "image.png", self.image, item_ndim=self.item_ndim)
+        write_archive(folder / "solution.h5", FORMAT, record, {"image": self.image})
+        if self.item_ndim in (2, 3):
+            save_png(folder / "image.png", self.image.resolve_conj(), item_ndim=self.item_ndim)
         return folder
 
     @staticmethod
@@ -78,21 +75,14 @@ class Solution:
 
         Raises:
             FileNotFoundError: nothing there.
-            ValueError: not a solution, or a damaged one.
+            FormatError: not a solution, or a damaged one.
         """
         path = Path(path)
         file_path = path / "solution.h5" if path.is_dir() else path
         if not file_path.is_file():
             raise FileNotFoundError(f"there is no solution at {path}")
-        try:
-            with h5py.File(file_path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise ValueError(f"{file_path} is HDF5 but not a recon solution")
-                record = json.loads(file.attrs["record"])
-                image = torch.from_numpy(np.asarray(file["image"]))
-        except (OSError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"{file_path} cannot be read as a recon solution: {error}") from None
-        return Solution(image=image, **record)
+        record, arrays = read_archive(file_path, FORMAT)
+        return Solution(image=arrays["image"], **record)
 
     def report(self, path: str | Path, reference: Tensor | None = None, **options: Any) -> Path:
         """Write one self-contained HTML page: image, reference, differences, metrics, curves, provenance.

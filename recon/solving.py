@@ -24,7 +24,7 @@ from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Algorithm
 from recon.solvers.cg import CG
 from recon.solvers.direct import Direct
-from recon.stopping import StoppingRule
+from recon.stopping import MaxIterations, StoppingRule
 from recon.weight import choose_weight
 
 Named = str | tuple[str, dict[str, Any]]
@@ -88,7 +88,7 @@ def solve(
     rule = algorithm.default_stop() if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
-    with torch.no_grad(), _progress(problem, progress) as report:
+    with torch.no_grad(), _progress(problem, rule, progress) as report:
         state, rounds, interrupted = None, [], False
         chosen = any(term.automatic for term in problem.terms)
         if chosen and not (checkpoint is not None and Path(checkpoint).exists()):
@@ -228,7 +228,7 @@ def algorithm_for(solver: Algorithm | Named, problem: Problem) -> Algorithm:
         for method in ("start", "step", "image", "default_stop"):
             if not callable(getattr(solver, method, None)):
                 raise TypeError(f"{type(solver).__name__} is no solver: it has no method {method!r}")
-        return solver  # type: ignore[no-any-return]
+        return solver
     if solver == "auto":
         try:
             solver = registry.choose_solver(problem.operator, problem.prior)
@@ -241,7 +241,7 @@ def algorithm_for(solver: Algorithm | Named, problem: Problem) -> Algorithm:
 def default_algorithm(problem: Problem) -> Algorithm:
     """The core's own choice: direct without a prior, CG for quadratic priors, else ADMM."""
     if problem.generator is not None:
-        return registry.make("solver", "dip")  # type: ignore[no-any-return]
+        return registry.make("solver", "dip")
     if not problem.terms:
         return Direct()
     if all(isinstance(term.prior, Functional) and term.prior.quadratic for term in problem.terms):
@@ -264,9 +264,11 @@ def _has_values(reference: Tensor | None) -> bool:
 
 
 class _progress:  # noqa: N801
-    """A rich progress bar on a terminal; silent elsewhere."""
+    """A rich progress bar on a terminal, filled at the most iterations the rule allows; silent elsewhere."""
 
-    def __init__(self, problem: Problem, show: bool | None) -> None:
+    def __init__(self, problem: Problem, rule: StoppingRule, show: bool | None) -> None:
+        limits = [member.iterations for member in rule.members if isinstance(member, MaxIterations)]
+        self.most = min(limits, default=None)
         self.show = sys.stderr.isatty() if show is None else show
         self.title = type(problem.operator).__name__
 
@@ -274,12 +276,13 @@ class _progress:  # noqa: N801
         if not self.show:
             return lambda _iteration, _text: None
         from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            TextColumn("iteration {task.completed}"),
+            BarColumn(bar_width=12),
+            TextColumn("iteration {task.completed}" + (f"/{self.most}" if self.most else "")),
             TimeElapsedColumn(),
             TextColumn("{task.fields[text]}"),
             console=Console(stderr=True),
@@ -287,7 +290,10 @@ class _progress:  # noqa: N801
         )
         self.bar.start()
         task = self.bar.add_task(self.title, total=None, text="")
-        return lambda iteration, text: self.bar.update(task, completed=iteration, text=text)
+        # without a total the bar pulses: the search for the weight has no known end
+        return lambda iteration, text: self.bar.update(
+            task, completed=iteration, total=self.most if iteration else None, text=text
+        )
 
     def __exit__(self, *_: object) -> None:
         if self.show:

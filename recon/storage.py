@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
 from recon import registry
-from recon.files import written_whole
+from recon.archive import FormatError, read_archive, write_archive
 from recon.problem import Problem
 from recon.provenance import environment, identify
 
-FORMAT = "recon problem 1"
+__all__ = ["FORMAT", "FormatError", "load_problem", "save_problem"]
 
-
-class FormatError(ValueError):
-    """A file is not a problem that `save_problem` wrote."""
+FORMAT = "recon problem 2"
 
 
 def save_problem(problem: Problem, path: str | Path) -> Path:
@@ -31,7 +29,7 @@ def save_problem(problem: Problem, path: str | Path) -> Path:
     answers it.
 
     Raises:
-        TypeError: an operator that is not registered by any plugin, or an argument that cannot be stored.
+        TypeError: an operator that is not registered by any plugin, or an argument or note that cannot be stored.
     """
     known = identify("operator", problem.operator)
     if known is None:
@@ -41,26 +39,28 @@ def save_problem(problem: Problem, path: str | Path) -> Path:
         )
     name, version, arguments = known
     path = Path(path)
-    with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["environment"] = json.dumps(environment())
-        file.attrs["notes"] = json.dumps(problem.notes)
-        file["data"] = problem.data.cpu().numpy()
-        for label in ("x0", "reference"):
-            image = getattr(problem, label)
-            if image is not None:
-                file[label] = problem.unflatten(image).cpu().numpy()
-        if problem.image_range is not None:
-            file.attrs["image_range"] = problem.image_range
-        group = file.create_group("operator")
-        group.attrs["name"], group.attrs["version"] = name, version
-        group.attrs["arguments"] = json.dumps({key: _store(group, key, arguments[key]) for key in arguments})
-        fidelity = file.create_group("fidelity")
-        fidelity.attrs["name"] = problem.fidelity.name
-        for label in ("weights", "noise_level"):
-            value = getattr(problem.fidelity, label)
-            if value is not None:
-                fidelity[label] = value.cpu().numpy()
+    arrays = {"data": problem.data}
+    for label in ("x0", "reference"):
+        image = getattr(problem, label)
+        if image is not None:
+            arrays[label] = problem.unflatten(image)
+    for label in ("weights", "noise_level"):
+        value = getattr(problem.fidelity, label)
+        if value is not None:
+            arrays[f"fidelity/{label}"] = value
+    stored = {key: _store(arrays, f"operator/{key}", value) for key, value in arguments.items()}
+    try:
+        json.dumps(problem.notes)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the problem's notes cannot be stored: {error}; keep plain values there") from None
+    record = {
+        "operator": {"name": name, "version": version, "arguments": stored},
+        "fidelity": problem.fidelity.name,
+        "image_range": problem.image_range,
+        "notes": problem.notes,
+        "environment": environment(),
+    }
+    write_archive(path, FORMAT, record, arrays)
     return path
 
 
@@ -71,69 +71,71 @@ def load_problem(path: str | Path) -> Problem:
         FileNotFoundError: no such file.
         FormatError: not such a file, or a damaged one.
         LookupError: the plugin that has the operator is not installed.
+        TypeError, ValueError: the installed one does not take these arguments.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise FormatError(
-                    f"{path} is HDF5 but not a recon problem (its format is {file.attrs.get('format')!r}): "
-                    "read plain HDF5 with recon.load"
-                )
-            contents = _read(file)
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read as HDF5 ({error}): is it complete?") from None
-    except (KeyError, json.JSONDecodeError) as error:
-        raise FormatError(f"{path} is damaged: {error}") from None
-    operator = registry.make("operator", (contents.pop("operator"), contents.pop("arguments")))
-    problem = Problem(operator, contents.pop("data"), **contents.pop("options"))
-    problem.notes = contents.pop("notes")
+    record, arrays = read_archive(path, FORMAT)
+    arguments = {key: _restore(arrays, value) for key, value in record["operator"]["arguments"].items()}
+    terms = {
+        name.removeprefix("fidelity/"): value
+        for name, value in arrays.items()
+        if name.startswith("fidelity/")
+    }
+    bounds = record["image_range"]
+    problem = Problem(
+        registry.make("operator", (record["operator"]["name"], arguments)),
+        arrays["data"],
+        fidelity=(record["fidelity"], terms),
+        x0=arrays.get("x0"),
+        reference=arrays.get("reference"),
+        image_range=None if bounds is None else (bounds[0], bounds[1]),
+    )
+    problem.notes = record["notes"]
     return problem
 
 
-def _read(file: h5py.File) -> dict[str, Any]:
-    group, fidelity = file["operator"], file["fidelity"]
-    stored = json.loads(group.attrs["arguments"])
-    terms = {key: torch.from_numpy(np.asarray(fidelity[key])) for key in fidelity}
-    options: dict[str, Any] = {
-        key: torch.from_numpy(file[key][()]) for key in ("x0", "reference") if key in file
-    }
-    if "image_range" in file.attrs:
-        options["image_range"] = tuple(float(value) for value in file.attrs["image_range"])
-    return {
-        "operator": str(group.attrs["name"]),
-        "arguments": {key: _restore(group, value) for key, value in stored.items()},
-        "data": torch.from_numpy(file["data"][()]),
-        "options": {"fidelity": (str(fidelity.attrs["name"]), terms), **options},
-        "notes": json.loads(file.attrs["notes"]),
-    }
-
-
-def _store(group: h5py.Group, key: str, value: Any) -> Any:
-    """A JSON value for an argument; arrays, and files it names, become datasets beside it."""
-    if isinstance(value, str) and Path(value).is_file():
+def _store(arrays: dict[str, Tensor], name: str, value: Any) -> Any:
+    """A JSON value for an argument; arrays, and the contents of files it names, go beside it."""
+    if _is_file(value):
         from recon.loading import load
 
         value = load(value).data
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, np.ndarray):
-        group[key] = value
-        return {"dataset": key}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+    if isinstance(value, Tensor):
+        arrays[name] = value.detach()
+        return {"array": name}
     if isinstance(value, list | tuple):
-        return [_store(group, f"{key}.{place}", item) for place, item in enumerate(value)]
+        return [_store(arrays, f"{name}.{place}", item) for place, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {"mapping": {str(key): _store(arrays, f"{name}.{key}", item) for key, item in value.items()}}
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
+    if isinstance(value, Path):
+        return str(value)
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    raise TypeError(f"operator argument {key} of type {type(value).__name__} cannot be stored in a file")
+    argument = name.removeprefix("operator/").partition(".")[0]
+    raise TypeError(f"operator argument {argument} of type {type(value).__name__} cannot be stored in a file")
 
 
-def _restore(group: h5py.Group, value: Any) -> Any:
-    if isinstance(value, dict):
-        return torch.from_numpy(group[value["dataset"]][()])
+def _is_file(value: Any) -> bool:
+    """Whether an argument names a file; a name without suffix ("box") is a name, whatever lies in the folder."""
+    return isinstance(value, str | Path) and Path(value).suffix != "" and Path(value).is_file()
+
+
+def _restore(arrays: Mapping[str, Tensor], value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(_restore(group, item) for item in value)
-    return value
+        return tuple(_restore(arrays, item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "array":
+        return arrays[content]
+    if kind == "complex":
+        return complex(*content)
+    return {key: _restore(arrays, item) for key, item in content.items()}

@@ -25,7 +25,8 @@ from small_models import (
 from torch import Tensor
 
 import recon
-from recon.linear import Gram, solve_in_fourier
+from recon.algebra import Gram
+from recon.linear import solve_in_fourier
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}  # float64 rounding of products of a few dozen terms
 
