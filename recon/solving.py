@@ -185,6 +185,7 @@ def _posed(
             raise ValueError(f"dtype is the precision, torch.float32 or torch.float64, got {dtype}")
         y = y.to(torch.promote_types(dtype, torch.complex32) if y.is_complex() else dtype)
     if device is not None:
+        _check_device(device)
         y, operator = y.to(device), operator.to(device)
         prior = prior.to(device) if isinstance(prior, Prior) else prior
     problem = Problem(
@@ -192,6 +193,14 @@ def _posed(
     )
     problem.notes = dict(notes)
     return problem
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}): leave it out, or give 'cpu'") from None
 
 
 def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from recon.linear import real_dtype
 from recon.problem import Problem
 from recon.runner import DivergenceError
-from recon.solvers.algorithm import Algorithm, inner, map_tensors, norm, per_item, put, select
+from recon.solvers.algorithm import Algorithm, inner, map_tensors, norm, per_item, put, reweighted, select
 
 ROUNDS = 14
 FIRST_STEPS = 24  # iterations before the first look
@@ -101,11 +101,15 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
             ):
                 record[name][here] = value
             rounds.append({name: values.tolist() for name, values in record.items()})
-            search.move(gap)
+            search.move(algorithm, gap)
     except KeyboardInterrupt:
         interrupted = True
     search.settle(torch.ones_like(search.places, dtype=torch.bool))
-    return WeightChoice(strength, select(found, torch.arange(items, device=device)), rounds, interrupted)
+    everything = torch.arange(items, device=device)
+    chosen = problem.select(everything)
+    chosen.strength = strength
+    state = reweighted(algorithm, chosen, select(found, everything))
+    return WeightChoice(strength, state, rounds, interrupted)
 
 
 class _Search:
@@ -131,7 +135,7 @@ class _Search:
         for _ in range(steps):
             self.state = algorithm.step(self.part, self.state)
 
-    def move(self, gap: Tensor) -> None:
+    def move(self, algorithm: Algorithm, gap: Tensor) -> None:
         """Let go of the items that have met their target, give the others their next weight."""
         close = gap.abs() <= CLOSE
         done = close & self.settled
@@ -141,7 +145,9 @@ class _Search:
         self.bracket.position = torch.where(done, before, self.bracket.position)
         if bool(done.any()):
             self.settle(done)
-        self.part.strength = self.bracket.position.exp().repeat(2)
+        if self.places.numel():
+            self.part.strength = self.bracket.position.exp().repeat(2)
+            self.state = reweighted(algorithm, self.part, self.state)
 
     def settle(self, done: Tensor) -> None:
         """Keep weight and state of these items, and go on without them."""

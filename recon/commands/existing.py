@@ -6,18 +6,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+PROBLEM, SOLUTION = "recon problem", "recon solution"
 
-def file_format(path: Path) -> str:
-    """The format that recon wrote into an HDF5 file; "" for every other file, and where there is none."""
+
+def kind_of(path: Path) -> str:
+    """What recon wrote into an HDF5 file, of any version: `PROBLEM`, `SOLUTION`, or "" for every other file."""
     import h5py
 
-    if not path.is_file():
-        return ""
     try:
         with h5py.File(path, "r") as file:
-            return str(file.attrs.get("format", ""))
-    except OSError:
+            written = str(file.attrs.get("format", ""))
+    except (OSError, RuntimeError, KeyError):  # what h5py raises for damaged files
         return ""
+    return next((kind for kind in (PROBLEM, SOLUTION) if written.startswith(f"{kind} ")), "")
 
 
 def check_file(

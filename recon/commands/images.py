@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recon.commands.existing import file_format
+from recon.commands.existing import PROBLEM, SOLUTION, kind_of
 from recon.parameters import parse_spec
 
 if TYPE_CHECKING:
@@ -77,13 +77,11 @@ def read_image(path: str, reader: str | None) -> ReadImage:
     Raises:
         OSError, ValueError: there is nothing of the kind, or a file is damaged.
     """
-    from recon import solution, storage
-
     place = Path(path)
-    kind = "" if reader else file_format(place)
-    if not reader and (place.is_dir() or kind == solution.FORMAT):
+    kind = "" if reader else kind_of(place)
+    if not reader and (place.is_dir() or kind == SOLUTION):
         return _of_solution(place)
-    if kind == storage.FORMAT:
+    if kind == PROBLEM:
         return reference_of(place)
     loaded = load_file(path, reader)
     data = loaded.data

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recon.commands.existing import check_file, file_format
+from recon.commands.existing import PROBLEM, check_file, kind_of
 from recon.commands.images import AIR, WATER, load_file
 from recon.parameters import parse_spec, plain
 from recon.terminal import AsJson, add_row, console, new_table, print_json
@@ -69,11 +69,7 @@ def simulate_command(
     if output.suffix.lower() not in SUFFIXES:
         raise typer.BadParameter(f"{output} must end in .h5 (it is written as HDF5)", param_hint="--output")
     with redirect_stdout(sys.stderr):
-        from recon import storage
-
-        check_file(
-            output, lambda path: file_format(path) == storage.FORMAT, force=force, inputs=(Path(file),)
-        )
+        check_file(output, lambda path: kind_of(path) == PROBLEM, force=force, inputs=(Path(file),))
         problem = simulated(load_file(file, reader), op, noise=noise, seed=seed, water=water)
         problem.save(output)
     if as_json:

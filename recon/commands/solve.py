@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recon.commands.existing import check_folder, file_format
+from recon.commands.existing import SOLUTION, check_folder, kind_of
 from recon.commands.images import checksum
 from recon.commands.scores import metrics_for, score_as_dict, score_row
 from recon.parameters import plain
@@ -234,17 +235,15 @@ def _device(name: str | None) -> torch.device | None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        reason = str(error).strip().splitlines()[0]
+        reason = textwrap.shorten(str(error), 80, placeholder=" ...")
         raise typer.BadParameter(
-            f"cannot use {name!r} here ({reason}); there is {', '.join(there)}", param_hint="--device"
+            f"{name!r} cannot be used here ({reason}); there is {', '.join(there)}", param_hint="--device"
         ) from None
     return device
 
 
 def _holds_solution(folder: Path) -> bool:
-    from recon.solution import FORMAT
-
-    return file_format(folder / "solution.h5") == FORMAT
+    return kind_of(folder / "solution.h5") == SOLUTION
 
 
 def _scored(

@@ -16,9 +16,9 @@ class Algorithm(Protocol):
     """Three functions over a state: it knows no progress bar, no file, no clock.
 
     A state is a dataclass whose fields are tensors with one leading item axis, or lists of such tensors;
-    fields
-    named ``primal`` and ``dual`` (one value an item) are shown to stopping rules. `step` leaves the old
-    state as it was.
+    fields named ``primal`` and ``dual`` (one value an item) are shown to stopping rules. `step` leaves the
+    old state as it was. A method ``reweighted(problem, state)``, where there is one, gives the state to go
+    on from after the weight of a prior has changed; without one, the state itself is.
     """
 
     def start(self, problem: Problem) -> Any:
@@ -45,6 +45,12 @@ class Iterative:
 def select(state: Any, items: Tensor) -> Any:
     """A state for some of its items."""
     return map_tensors(state, lambda tensor: tensor[items])
+
+
+def reweighted(algorithm: Algorithm, problem: Problem, state: Any) -> Any:
+    """The state to go on from after the weight of a prior has changed."""
+    change = getattr(algorithm, "reweighted", None)
+    return state if change is None else change(problem, state)
 
 
 def put(state: Any, items: Tensor, part: Any) -> None:

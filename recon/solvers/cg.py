@@ -46,6 +46,11 @@ class CG:
         relative = norm(residual) / norm(problem.backprojection).clamp_min(1e-30)
         return CGState(x, residual, residual, relative, torch.zeros_like(relative))
 
+    def reweighted(self, problem: Problem, state: CGState) -> CGState:
+        """A new start from the iterate: residual and directions belong to the matrix of one weight."""
+        residual = problem.backprojection - self._matrix(problem, state.x)
+        return dataclasses.replace(state, residual=residual, direction=residual)
+
     def step(self, problem: Problem, state: CGState) -> CGState:
         """One CG iteration; items already solved to rounding stay."""
         image = self._matrix(problem, state.direction)

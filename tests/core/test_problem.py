@@ -560,3 +560,8 @@ def test_repr_names_operator_prior_and_data_term() -> None:
 
 def test_complex_operator_of_complex_matrix_reconstructs_complex_images() -> None:
     assert recon.Problem(ComplexMatrix(random(M, N)), torch.ones(M)).start.is_complex()
+
+
+def test_a_device_that_is_not_there_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"device 'nowhere' cannot be used here .* give 'cpu'"):
+        recon.solve(recon.Identity((3, 3)), None, torch.zeros(3, 3), device="nowhere")

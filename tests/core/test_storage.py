@@ -173,20 +173,14 @@ def test_files_that_arguments_name_are_embedded(kind: type, tmp_path: Path) -> N
     folder = tmp_path / "here"
     folder.mkdir()
     np.save(folder / "values.npy", np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32))
-    with registry.using(Registry()):  # reading a file takes a reader
+    import recon_data  # reading a file takes a reader
+
+    with registry.using(Registry([Plugin(), recon_data])):
         operator = Diagonal(kind(folder / "values.npy"))
-        problem = recon.Problem(operator, torch.ones(2, 2))
-        with registry.using(Registry([Plugin(), *readers()])):
-            problem.save(tmp_path / "problem.h5")
+        recon.Problem(operator, torch.ones(2, 2)).save(tmp_path / "problem.h5")
     (folder / "values.npy").unlink()
     again = recon.Problem.load(tmp_path / "problem.h5")
     assert torch.equal(again.operator(torch.ones(2, 2)), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-
-
-def readers() -> list[Any]:
-    import recon_data
-
-    return [recon_data]
 
 
 def test_a_name_is_not_taken_for_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,295 @@
+"""The automatic weight against an exhaustive search, and what it must not depend on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_models import L1, TV, MaskedFourier, Matrix, NonNegative, Ridge, Smoother
+from torch import Tensor
+
+import recon
+from recon.runner import run
+from recon.weight import choose_weight
+
+PHOTOGRAPH = Path(__file__).parents[2] / "plugins/recon_data/samples/img_camera.png"
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def photograph(top: int = 90, left: int = 220, size: int = 48) -> Tensor:
+    """The head of the camera man, in [0, 1]."""
+    with Image.open(PHOTOGRAPH) as picture:
+        pixels = np.asarray(picture.convert("L"), dtype=np.float32) / 255
+    return torch.from_numpy(pixels[top : top + size, left : left + size].copy())
+
+
+def phantom(size: int = 24) -> Tensor:
+    """Ellipses, as in a slice of a body."""
+    axis = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    image = ((x / 0.8) ** 2 + (y / 0.9) ** 2 < 1).float()
+    image -= 0.6 * (((x - 0.3) / 0.25) ** 2 + (y / 0.4) ** 2 < 1).float()
+    image += 0.5 * (((x + 0.35) / 0.2) ** 2 + ((y - 0.2) / 0.3) ** 2 < 1).float()
+    return image
+
+
+def projections(size: int = 24, views: int = 16) -> Matrix:
+    """A small scanner: every pixel's value goes to the two detectors next to its shadow."""
+    detectors = 2 * math.ceil(0.75 * size)
+    axis = torch.arange(size) - (size - 1) / 2
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    matrix = torch.zeros(views, detectors, size * size)
+    for view in range(views):
+        angle = math.pi * view / views
+        place = (x * math.cos(angle) + y * math.sin(angle)).flatten() + (detectors - 1) / 2
+        left = place.floor().long()
+        pixels = torch.arange(size * size)
+        matrix[view, left, pixels] += 1 - (place - left)
+        matrix[view, left + 1, pixels] += place - left
+    return Matrix(matrix.reshape(-1, size * size), (size, size), (views, detectors))
+
+
+def random_lines(size: int = 32) -> MaskedFourier:
+    """A third of the lines of k-space, the low frequencies among them."""
+    keep = torch.rand(size, generator=torch.Generator().manual_seed(0)) < 0.3
+    keep[:4] = keep[-3:] = True
+    return MaskedFourier(keep.float()[:, None].expand(size, size).clone())
+
+
+def psnr(image: Tensor, truth: Tensor) -> Tensor:
+    """Of each item."""
+    error = (image - truth).abs().square().flatten(1).mean(1)
+    return 10 * torch.log10(truth.abs().max() ** 2 / error)
+
+
+def case(name: str, level: float) -> tuple[recon.LinearOperator, Tensor, Tensor, float, recon.Prior]:
+    """Operator, true image, noisy data, noise level and prior."""
+    if name == "photograph":
+        operator, truth = recon.Identity((48, 48)), photograph()
+        return operator, truth, truth + level * random(48, 48), level, TV()
+    if name == "projections":
+        operator, truth = projections(), phantom()
+        clean = operator(truth)
+        sigma = level * float(clean.max())
+        return operator, truth, clean + sigma * random(*clean.shape), sigma, TV()
+    truth = phantom(32) * torch.exp(1j * torch.linspace(0, 1, 32))
+    operator = random_lines()
+    noise = level * torch.view_as_complex(random(32, 32, 2))
+    return operator, truth, operator.measure(truth) + operator.mask * noise, level, TV(periodic=True)
+
+
+CASES = [
+    ("photograph", 0.02),
+    ("photograph", 0.1),
+    ("photograph", 0.3),
+    ("projections", 0.005),
+    ("projections", 0.03),
+    ("fourier", 0.02),
+    ("fourier", 0.1),
+]
+
+
+@pytest.mark.parametrize(("name", "level"), CASES)
+def test_the_weight_is_within_half_a_decibel_of_the_best(name: str, level: float) -> None:
+    """The best of weights in steps of 20 %, all solved at once."""
+    operator, truth, y, sigma, prior = case(name, level)
+    fidelity = ("gaussian", {"noise_level": sigma})
+    solution = recon.solve(operator, prior, y, fidelity=fidelity)
+    found = float(psnr(solution.image[None], truth)[0])
+    weights = solution.weight * 1.2 ** torch.arange(-14.0, 15.0)  # type: ignore[operator]
+    problem = recon.Problem(operator, y.expand(len(weights), *y.shape), prior=prior, fidelity=fidelity)
+    problem.strength = weights
+    outcome = run(problem, recon.ADMM(), stop=recon.SmallResiduals(1e-3) | recon.MaxIterations(300))
+    scores = psnr(outcome.image, truth)
+    assert 0 < int(scores.argmax()) < len(weights) - 1, "the best weight lies inside the search"
+    assert found >= float(scores.max()) - 0.5, (found, float(scores.max()), int(scores.argmax()) - 14)
+
+
+def test_the_noise_level_may_be_left_to_an_estimate() -> None:
+    for level in (0.1, 0.2):
+        operator, truth, y, sigma, prior = case("photograph", level)
+        given = recon.solve(operator, prior, y, fidelity=("gaussian", {"noise_level": sigma}))
+        estimated = recon.solve(operator, prior, y)
+        scores = [float(psnr(solution.image[None], truth)[0]) for solution in (given, estimated)]
+        assert scores[1] >= scores[0] - 0.5, scores
+
+
+def test_an_item_does_not_depend_on_its_mates() -> None:
+    """Neither its weight nor its image; they are done at different times."""
+    operator = recon.Identity((24, 24))
+    truth = photograph(size=24)
+    levels = torch.tensor([0.02, 0.3, 0.1])
+    y = truth + levels.reshape(3, 1, 1) * random(3, 24, 24)
+    y[2] = 10 * y[2]
+    fidelity: Any = ("gaussian", {"noise_level": [0.02, 0.3, 1.0]})
+    together = recon.solve(operator, TV(), y, fidelity=fidelity)
+    lengths = set()
+    for item in range(3):
+        alone = recon.solve(
+            operator, TV(), y[item], fidelity=("gaussian", {"noise_level": fidelity[1]["noise_level"][item]})
+        )
+        assert together.weight[item] == pytest.approx(alone.weight, rel=1e-4)  # type: ignore[index]
+        scale = float(alone.image.abs().max())
+        torch.testing.assert_close(together.image[item], alone.image, rtol=0, atol=1e-4 * scale)
+        lengths.add(len(alone.weight_search))
+    assert len(lengths) > 1, "the test needs searches of different length"
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_units_do_not_matter(scale: float) -> None:
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    plain = recon.solve(operator, prior, y, fidelity=("gaussian", {"noise_level": sigma}))
+    scaled = recon.solve(operator, prior, scale * y, fidelity=("gaussian", {"noise_level": scale * sigma}))
+    assert scaled.weight == pytest.approx(scale * plain.weight, rel=1e-3)  # type: ignore[operator]
+    torch.testing.assert_close(scaled.image / scale, plain.image, rtol=0, atol=2e-3)
+
+
+def test_the_perturbation_matters_little() -> None:
+    operator, truth, y, sigma, prior = case("projections", 0.03)
+    scores = [
+        float(
+            psnr(
+                recon.solve(
+                    operator, prior, y, fidelity=("gaussian", {"noise_level": sigma}), seed=seed
+                ).image[None],
+                truth,
+            )[0]
+        )
+        for seed in range(4)
+    ]
+    assert max(scores) - min(scores) < 0.3
+
+
+def test_weighted_data() -> None:
+    """Half of the samples ten times as noisy, and said so."""
+    operator, truth, _, _, prior = case("photograph", 0.1)
+    deviation = torch.where(torch.arange(48) % 2 == 0, 0.05, 0.5)
+    y = truth + deviation * random(48, 48)
+    fidelity = {"noise_level": 0.05, "weights": (0.05 / deviation) ** 2}
+    solution = recon.solve(operator, prior, y, fidelity=("gaussian", fidelity))
+    weights = solution.weight * 1.3 ** torch.arange(-8.0, 9.0)  # type: ignore[operator]
+    problem = recon.Problem(operator, y.expand(17, 48, 48), prior=prior, fidelity=("gaussian", fidelity))
+    problem.strength = weights
+    outcome = run(problem, recon.ADMM(), stop=recon.SmallResiduals(1e-3) | recon.MaxIterations(300))
+    best = float(psnr(outcome.image, truth).max())
+    assert float(psnr(solution.image[None], truth)[0]) >= best - 0.5
+
+
+@pytest.mark.parametrize("noise_level", [None, 0.0])
+@pytest.mark.parametrize("name", ["photograph", "projections", "fourier"])
+def test_data_without_noise_are_fitted(name: str, noise_level: float | None) -> None:
+    operator, truth, _, _, prior = case(name, 0.0)
+    fidelity = "gaussian" if noise_level is None else ("gaussian", {"noise_level": noise_level})
+    y = operator(truth)
+    solution = recon.solve(operator, prior, y, fidelity=fidelity, stop=recon.MaxIterations(60))
+    assert bool(torch.isfinite(solution.image.abs()).all())
+    assert math.isfinite(solution.weight) and solution.weight > 0  # type: ignore[arg-type,operator]
+    if noise_level is not None:
+        assert float((operator(solution.image) - y).norm() / y.norm()) < 0.03
+
+
+def test_blank_items_stay_blank_and_spoil_nothing() -> None:
+    """A volume's empty slices."""
+    operator, truth, y, sigma, prior = case("projections", 0.03)
+    batch = torch.stack([torch.zeros_like(y), y])
+    for fidelity in ("gaussian", ("gaussian", {"noise_level": sigma}), ("gaussian", {"noise_level": 0.0})):
+        solution = recon.solve(operator, prior, batch, fidelity=fidelity, stop=recon.MaxIterations(40))
+        assert torch.equal(solution.image[0], torch.zeros_like(truth))
+        assert bool(torch.isfinite(solution.image).all())
+        assert all(math.isfinite(weight) and weight > 0 for weight in solution.weight)  # type: ignore[union-attr]
+    blank = recon.solve(operator, prior, torch.zeros_like(y), stop=recon.MaxIterations(3))
+    assert torch.equal(blank.image, torch.zeros_like(truth))
+
+
+def test_constraints_and_several_automatic_priors_share_one_weight() -> None:
+    operator, truth, y, sigma, _ = case("projections", 0.03)
+    fidelity = ("gaussian", {"noise_level": sigma})
+    alone = recon.solve(operator, TV() + NonNegative(), y, fidelity=fidelity)
+    both = recon.solve(operator, TV() + L1() + NonNegative(), y, fidelity=fidelity)
+    for solution in (alone, both):
+        assert isinstance(solution.weight, float) and float(solution.image.min()) >= 0
+        assert float(psnr(solution.image[None], truth)[0]) > 20
+    problem = both.problem
+    assert problem is not None
+    gradient = float(TV(both.weight)(both.image[None])[0])
+    sparse = both.weight * float(both.image.abs().sum())
+    misfit = float(problem.item_fidelity.value(operator(both.image[None]), problem.y)[0])
+    assert both.history["objective"][-1] == pytest.approx(misfit + gradient + sparse, rel=1e-3)
+
+
+def test_a_fixed_prior_beside_an_automatic_one_keeps_its_weight() -> None:
+    operator, _, y, sigma, _ = case("projections", 0.03)
+    solution = recon.solve(operator, TV() + L1(0.5), y, fidelity=("gaussian", {"noise_level": sigma}))
+    assert solution.problem is not None
+    found = [
+        term.weight(solution.problem.strength, solution.image[None]).item() for term in solution.problem.terms
+    ]
+    assert found == [pytest.approx(solution.weight), 0.5]
+
+
+@pytest.mark.parametrize(
+    ("prior", "solver"),
+    [(Ridge(gradient=True), recon.CG()), (Smoother("auto"), recon.ADMM())],
+    ids=["ridge", "denoiser"],
+)
+def test_quadratic_priors_and_denoisers_have_automatic_weights_too(prior: recon.Prior, solver: Any) -> None:
+    """Without a bias to speak of, what is left over is the noise: the residual meets its target."""
+    truth = photograph()
+    y = truth + 0.1 * random(48, 48)
+    solution = recon.solve(
+        recon.Identity((48, 48)), prior, y, solver=solver, fidelity=("gaussian", {"noise_level": 0.1})
+    )
+    last = solution.weight_search[-1]
+    assert last["residual"][0] == pytest.approx(last["target"][0], rel=0.05)
+    assert float(psnr(solution.image[None], truth)[0]) > float(psnr(y[None], truth)[0])
+
+
+def test_the_search_is_recorded_and_its_state_goes_on() -> None:
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    batch = torch.stack([y, 2 * y])
+    fidelity = ("gaussian", {"noise_level": [sigma, 2 * sigma]})
+    problem = recon.Problem(operator, batch, prior=prior, fidelity=fidelity)
+    algorithm = recon.ADMM()
+    choice = choose_weight(problem, algorithm)
+    assert choice.strength.shape == (2,) and not choice.interrupted
+    assert all(set(row) == {"weight", "residual", "target"} for row in choice.rounds)
+    assert all(len(values) == 2 for row in choice.rounds for values in row.values())
+    assert choice.rounds[-1]["weight"] == pytest.approx(choice.strength.tolist())
+    assert algorithm.image(choice.state).shape == (2, 24, 24)
+    solution = recon.solve(problem, prior)
+    assert (
+        solution.weight == pytest.approx(choice.strength.tolist()) and solution.weight_search == choice.rounds
+    )
+
+
+@pytest.mark.parametrize("solver", [recon.CG(), recon.ADMM()], ids=repr)
+def test_the_image_belongs_to_the_weight_that_was_chosen(solver: Any) -> None:
+    """Conjugate gradients that had gone on with the residual of another weight would end elsewhere."""
+    matrix, y = random(40, 12, dtype=torch.float64), random(2, 40, dtype=torch.float64, seed=1)
+    fidelity = ("gaussian", {"noise_level": [0.9, 0.8]})
+    stop = recon.SmallResiduals(1e-7) | recon.MaxIterations(2000)
+    solution = recon.solve(Matrix(matrix), Ridge(), y, solver=solver, fidelity=fidelity, stop=stop)
+    for item in range(2):
+        normal = matrix.T @ matrix + solution.weight[item] * torch.eye(12, dtype=torch.float64)  # type: ignore[index]
+        torch.testing.assert_close(
+            solution.image[item], torch.linalg.solve(normal, matrix.T @ y[item]), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_divergence_in_the_search_is_said() -> None:
+    class Wrong(Matrix):
+        def _adjoint(self, y: Tensor) -> Tensor:
+            return -1e20 * super()._adjoint(y)
+
+    A = projections()
+    operator = Wrong(A.matrix, A.domain_shape, A.range_shape)
+    with pytest.raises(recon.DivergenceError, match="diverged"):
+        recon.solve(operator, TV(), A(phantom()), fidelity=("gaussian", {"noise_level": 0.1}))
