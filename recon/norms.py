@@ -17,11 +17,9 @@ def lanczos_norm(
     """Largest singular value from the tridiagonal matrix that Lanczos' method makes of A^H A.
 
     From a fixed random start, at least 30 steps, then until the residual of the largest Ritz value is below
-    the
-    tolerance (Golub and Van Loan 2013, 10.1). The Ritz value comes from below and lies within its residual
-    of an
-    eigenvalue: the residual is added, and 1 % for a direction that the start hardly holds. Where two singular
-    values lie close, a power iteration seems to settle long before it is there.
+    the tolerance (Golub and Van Loan 2013, 10.1). The Ritz value comes from below and lies within its
+    residual of an eigenvalue: the residual is added, and 1 % for a direction that the start hardly holds. Where
+    two singular values lie close, a power iteration seems to settle long before it is there.
     """
     generator = torch.Generator().manual_seed(0)
     gives_complex = operator.domain == "any" and operator._gives_complex_data()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 import warnings
@@ -63,9 +64,8 @@ def solve(
             better.
         fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})`` or an object.
         weight: weight of the prior: a number, ``"auto"`` (chosen from the noise level), or None for the
-            prior's
-            own. Constraints in a sum have none; with several weighted priors it applies to those left at
-            "auto".
+            prior's own. Constraints in a sum have none; with several weighted priors it applies to those left
+            at "auto".
         stop: stopping rule; None for the algorithm's own.
         x0: first image; None starts from ``op.pinv(y)``.
         reference: true image: the history then holds the PSNR (peak: largest magnitude of the reference).
@@ -200,7 +200,9 @@ def _check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}): leave it out, or give 'cpu'") from None
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here ({reason}): leave it out, or give 'cpu'"
+        ) from None
 
 
 def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
@@ -224,6 +226,10 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
         )
     for member in chosen:
         member.weight = weight
+        origin = getattr(member, "recon_origin", None)
+        if origin is not None and "weight" in origin.arguments:  # the record names what was used
+            arguments = {**origin.arguments, "weight": weight}
+            object.__setattr__(member, "recon_origin", dataclasses.replace(origin, arguments=arguments))
     return changed
 
 

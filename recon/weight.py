@@ -45,10 +45,8 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
     has absorbed df of the m noise values, so at the right weight E|A x - y|^2 = (m - df) sigma^2; asking for m
     smooths too much. Here df = trace of the map y -> A x, estimated from a twin of every item whose data are
     perturbed (Ramani, Blu and Unser 2008), which runs beside it. The algorithm is never restarted: between
-    two
-    looks it goes on from where it is, and the weight moves by a bracketed secant step in the logarithm. An
-    item that
-    is done leaves the batch: its weight and its image do not depend on its mates.
+    two looks it goes on from where it is, and the weight moves by a bracketed secant step in the logarithm.
+    An item that is done leaves the batch: its weight and its image do not depend on its mates.
 
     Args:
         problem: with at least one prior of automatic weight.

@@ -19,8 +19,8 @@ class TotalVariation(Functional):
 
     Isotropic: |.| is the Euclidean norm over the axes (Rudin, Osher and Fatemi 1992); anisotropic: the sum of
     magnitudes. For complex images |.| is taken over the complex modulus, so that real and imaginary part
-    share
-    their edges. Differences are per pixel, without a spacing: the weight does not depend on the pixel size.
+    share their edges. Differences are per pixel, without a spacing: the weight does not depend on the pixel
+    size.
 
     Args:
         weight: strength, or ``"auto"``.

@@ -53,12 +53,11 @@ class ADMM(Iterative):
 
     The automatic penalty of a weighted functional is weight / (a tenth of the RMS of the first image): its
     proximal map then thresholds at a tenth of the image's scale, which was within a factor 2 of the best
-    number
-    of iterations in denoising, inpainting, super-resolution, CT and MRI, whatever the units. It follows the
-    weight when that changes; the scaled duals stay, as the duals scale with the weight too. A quadratic takes
-    its weight, a constraint a fifth of its neighbour's penalty, and terms without any scale 0.03
-    |A|^2/|K_i|^2.
-    Later the relative primal and dual residuals are kept within a factor 10 of each other (Wohlberg 2017).
+    number of iterations in denoising, inpainting, super-resolution, CT and MRI, whatever the units. It
+    follows the weight when that changes; the scaled duals stay, as the duals scale with the weight too. A
+    quadratic takes its weight, a constraint a fifth of its neighbour's penalty, and terms without any scale
+    0.03 |A|^2/|K_i|^2. Later the relative primal and dual residuals are kept within a factor 10 of each other
+    (Wohlberg 2017).
 
     Args:
         rho: penalty of every term, or ``"auto"``.

@@ -3,10 +3,10 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -363,10 +363,10 @@ class TestSolve:
     def test_the_solver_and_its_limits_are_obeyed(self, holes: Path, capsys: pytest.CaptureFixture[str]):
         options = ["--prior", "tv", "--weight", "0.05", "--solver", "admm:rho=0.5"]
         tight = answer(
-            capsys, "solve", holes, *options, "--tolerance", "1e-6", "--iterations", "2000", "-o", "a"
+            capsys, "solve", holes, *options, "--tolerance", "1e-4", "--iterations", "2000", "-o", "a"
         )
         loose = answer(capsys, "solve", holes, *options, "--tolerance", "0.1", "-o", "b")
-        assert tight["reason"] == "SmallResiduals(1e-06)"
+        assert tight["reason"] == "SmallResiduals(0.0001)"
         assert loose["iterations"] < tight["iterations"]
         assert "rho=0.5" in tight["provenance"]["solver"]["settings"]
 
@@ -423,7 +423,7 @@ class TestSolve:
             "--checkpoint",
             "run.safetensors",
             "--tolerance",
-            "1e-6",
+            "1e-4",
         ]
         first = answer(capsys, "solve", holes, *options, "--iterations", "3000", "-o", "a")
         again = answer(capsys, "solve", holes, *options, "--iterations", "3000", "-o", "b")
@@ -505,9 +505,8 @@ class TestSolve:
     def test_no_write_permission_is_found_before_the_work(
         self, scan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ):
-        monkeypatch.setattr(
-            os, "access", lambda *_: False
-        )  # root may write anywhere, and tests often run as root
+        # root may write anywhere, and tests often run as root
+        monkeypatch.setattr(os, "access", lambda _, mode, **__: not mode & os.W_OK)
         assert "no permission" in complaint(capsys, 1, "solve", scan, "-o", "out")
 
     def test_an_interrupted_write_leaves_nothing(
@@ -525,7 +524,7 @@ class TestSolve:
         assert "No space left on device" in complaint(capsys, 1, "solve", scan, "-o", "out")
         assert Path("out/solution.h5").read_bytes() == before
         assert "No space left on device" in complaint(capsys, 1, "solve", scan, "-o", "new")
-        assert not any(Path("new").iterdir()) if Path("new").exists() else True
+        assert list(Path("new").glob("*")) == []
 
 
 class TestEvaluate:
@@ -666,59 +665,57 @@ def test_limits_replace_their_like_and_leave_the_rest(limits: dict[str, Any], ru
 
 def test_limits_are_added_to_a_rule_that_is_no_alternative():
     both = recon.RelativeChange(1e-3) & recon.Discrepancy()
-    assert repr(stopping_rule(both, {"iterations": 9})) == f"({both!r}) | MaxIterations(9)"
+    assert repr(stopping_rule(both, {"iterations": 9})) == f"{both!r} | MaxIterations(9)"
 
 
-def test_the_bar_is_drawn_on_a_terminal_and_nowhere_else(scan: Path):
+def until(leader: int, pattern: bytes) -> bytes:
+    """What a program draws on a pseudo-terminal until the pattern is there, or until it ends."""
+    drawn = b""
+    try:
+        while not re.search(pattern, drawn) and (part := os.read(leader, 4096)):
+            drawn += part
+    except OSError:  # Linux ends a pseudo-terminal with EIO
+        pass
+    return drawn
+
+
+def test_the_bar_is_drawn_on_a_terminal_and_nowhere_else(holes: Path):
     """A real pseudo-terminal on stderr: the bar is there, stdout stays one JSON object."""
-    command = [
-        BIN,
-        "solve",
-        scan,
-        "--prior",
-        "tv",
-        "--weight",
-        "0.01",
-        "--tolerance",
-        "1e-5",
-        "-o",
-        "out",
-        "--json",
-    ]
+    command = [BIN, "solve", holes, "--prior", "tv", "--json", "-o", "out"]
     leader, follower = pty.openpty()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower) as process:
         os.close(follower)
-        drawn = b""
-        try:
-            while part := os.read(leader, 4096):
-                drawn += part
-        except OSError:  # Linux ends a pseudo-terminal with EIO
-            pass
+        drawn = until(leader, rb"never")
         assert process.stdout is not None
         result = json.loads(process.stdout.read())
     os.close(leader)
     assert process.returncode == 0
-    assert b"ParallelBeam" in drawn
+    assert b"Mask" in drawn
     assert b"iteration" in drawn
     assert result["converged"]
-    plain = subprocess.run([*command[:-3], "again", "--json"], capture_output=True, check=True)
-    assert plain.stderr == b"", "no bar in a pipe"
+    piped = subprocess.run(command, capture_output=True, check=True)
+    assert piped.stderr == b"", "no bar in a pipe"
 
 
 def test_ctrl_c_writes_what_there_is(holes: Path):
     """The image so far is kept and marked; the exit code is that of an interrupted program."""
-    options = ["--prior", "tv", "--weight", "0.05", "--tolerance", "1e-30", "--iterations", "100000000"]
-    process = subprocess.Popen(
-        [BIN, "solve", holes, *options, "--checkpoint", "run.safetensors", "-o", "out"],
+    options = ["--weight", "0.05", "--tolerance", "1e-30", "--iterations", "100000000"]
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [BIN, "solve", holes, "--prior", "tv", *options, "-o", "out"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=follower,
         text=True,
-    )
-    time.sleep(6)
-    process.send_signal(signal.SIGINT)
-    shown, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == "interrupted"
+    ) as process:
+        os.close(follower)
+        until(leader, rb"iteration [1-9]")
+        process.send_signal(signal.SIGINT)
+        errors = until(leader, rb"never")
+        assert process.stdout is not None
+        shown = process.stdout.read()
+    os.close(leader)
+    assert process.returncode == 130
+    assert b"interrupted" in errors
     assert "interrupted" in shown
     solution = recon.Solution.load("out")
     assert solution.reason == "interrupted"
