@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test test-slow lint types wheel benchmark peers clean
+.PHONY: setup demo test test-core test-slow lint types wheel benchmark peers clean
 
 setup: $(STAMP)
 
@@ -19,6 +19,9 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
+
+test-core: setup
+	RECON_PLUGINS= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope tests/core --deselect tests/core/test_cli.py
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
@@ -36,8 +39,9 @@ wheel: setup
 peers: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements-peers.txt
 
-benchmark: setup
-	$(BIN)/python benchmarks/run.py
+benchmark: peers
+	cd benchmarks && for name in projectors automatic_weight total_variation; do \
+	    ../$(BIN)/python -W ignore $$name.py --json results/$$name.json || exit 1; done
 
 clean:
 	rm -rf $(VENV) dist build demo-out

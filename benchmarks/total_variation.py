@@ -58,10 +58,14 @@ def ct(rounds: int) -> list[dict]:
     clean = op(truth)
     sigma = 0.01 * float(clean.max())
     y = op.measure(truth, noise=recon.noise("gaussian", std=sigma), seed=0)
+    known = ("gaussian", {"noise_level": sigma})
     op.gram(truth)  # the matrix is built once a geometry, like deepinv's grids and norm below
     rows = [
         row(
-            "CT TV", "recon, automatic weight", *timed(lambda: recon.solve(op, "tv", y).image, rounds), truth
+            "CT TV",
+            "recon, automatic weight",
+            *timed(lambda: recon.solve(op, "tv", y, fidelity=known).image, rounds),
+            truth,
         ),
         row(
             "CT TV",

@@ -270,7 +270,8 @@ def inpainting(progress: bool | None) -> Case:
         title="inpainting, half missing",
         text=f"Of the photograph, the mean of its three colours, {1 - float(mask.mean()):.1%} of the "
         f"{_size(truth)} pixels are missing at random, and the others carry {noise.description} (white is "
-        "1). Interpolation fills the holes smoothly from their neighbours and leaves the measured ones.",
+        "1). Interpolation fills the holes smoothly from their neighbours and takes measured pixels as they "
+        "are, noise and all.",
         truth=truth,
         measured=grey_figure(measured, "Measured: missing pixels are black", window=(0.0, 1.0)),
         direct=("interpolation", filled, seconds),
@@ -406,7 +407,9 @@ def _label(result: Result) -> str:
 def _report(cases: Sequence[Case], seconds: float) -> Report:
     table = Table(
         columns=COLUMNS,
-        rows=list(rows(cases)),
+        rows=[
+            (*row[:2], *(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in row[2:])) for row in rows(cases)
+        ],
         caption="Each problem solved directly and with total variation (TV), whose weight is chosen from the "
         "noise level; seconds of the reconstruction alone",
         notes=conventions(cases),
@@ -415,7 +418,7 @@ def _report(cases: Sequence[Case], seconds: float) -> Report:
 
     return Report(
         title="recon: real data, four problems, one solve",
-        summary="Every image below was reconstructed by the same call, recon.solve(operator, prior, data). "
+        summary='The four "TV" images below come from the same call, recon.solve(operator, "tv", data). '
         f"Measuring, solving, scoring and drawing took {seconds:.0f} s on this machine.",
         sections=[Section(title="Results", tables=[table]), *map(_section, cases)],
         provenance={"seed": SEED, **environment()},

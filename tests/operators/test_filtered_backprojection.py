@@ -120,6 +120,13 @@ def test_the_response_is_the_ramp_with_the_right_mean() -> None:
     assert 0 < response[0] < 0.004
 
 
+@pytest.mark.parametrize("length", [98, 256, 1458])
+def test_the_ramp_is_right_where_one_over_its_length_is_inexact_too(length: int) -> None:
+    frequency = torch.fft.rfftfreq(length, dtype=torch.float64)
+    # the offset of a ramp sampled in space is 2 / (pi^2 length) at f = 0, and smaller elsewhere
+    torch.testing.assert_close(ramp_response(length, spacing=1.0), frequency, atol=0.203 / length, rtol=0)
+
+
 def test_nothing_passes_beyond_the_cutoff() -> None:
     response = ramp_response(200, spacing=1.0, filter="hann", cutoff=0.4)
     frequency = torch.fft.rfftfreq(200, dtype=torch.float64)
