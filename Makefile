@@ -14,8 +14,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
+# One thread: a second one on a shared core that is busy makes OpenMP wait many times longer than it saves.
 demo: setup
-	$(BIN)/recon demo --out demo-out
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/recon demo --out demo-out
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope

@@ -179,7 +179,7 @@ def _print(problem: Problem, output: Path) -> None:
     reference = problem.unflatten(problem.reference) if problem.reference is not None else problem.data
     table = new_table("", "")
     table.show_header = False
-    add_row(table, "image", f"{notes['source']}: {_dimensions(reference)}{_unit(notes)}")
+    add_row(table, "image", f"{notes['source']}: {_dimensions(reference)}{_unit(notes)}{_kind(reference)}")
     add_row(table, "operator", f"{type(operator).__name__}: {' '.join(operator.extra_repr().split())}")
     add_row(table, "data", _dimensions(problem.data))
     add_row(
@@ -199,3 +199,7 @@ def _unit(notes: dict[str, Any]) -> str:
     if notes["water"] is not None:
         return f", HU converted to attenuation [1/mm] with water at {notes['water']:g} 1/mm"
     return f", in {notes['unit']}" if notes["unit"] else ""
+
+
+def _kind(image: Tensor) -> str:
+    return ", taken as a complex image (not as k-space)" if image.is_complex() else ""

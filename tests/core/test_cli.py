@@ -351,6 +351,21 @@ class TestSolve:
         assert "Reconstruction of scan.h5" in page
         assert "problem.notes.source" in page, "the report says where the data come from"
 
+    def test_a_complex_image_is_reconstructed_and_scored_by_its_magnitude(
+        self, capsys: pytest.CaptureFixture[str]
+    ):
+        phase = np.exp(1j * np.linspace(0, 3, 16, dtype=np.float32)).astype(np.complex64)
+        np.save("image.npy", np.tri(16, dtype=np.float32) * phase)
+        np.save("mask.npy", (np.arange(16) % 3 > 0).astype(np.float32))
+        noise = ("--noise", "complex_gaussian:std=0.01")
+        assert run("simulate", "image.npy", "--op", "mri_cartesian:mask=mask.npy", *noise, "-o", "a.h5") == 0
+        assert "taken as a complex image (not as k-space)" in capsys.readouterr().out
+        direct = answer(capsys, "solve", "a.h5", "-o", "direct")
+        tv = answer(capsys, "solve", "a.h5", "--prior", "tv", "--device", "cpu", "-o", "tv", "--report")
+        assert score(tv, "psnr") > score(direct, "psnr")
+        assert recon.Solution.load("tv").image.is_complex()
+        assert answer(capsys, "evaluate", "tv")["scores"] == tv["scores"]
+
     def test_priors_add_up(self, holes: Path):
         assert (
             run("solve", holes, "--prior", "tv:weight=0.02", "--prior", "box:low=0.2,high=0.6", "-o", "out")
