@@ -60,8 +60,11 @@ NoPlugin = Annotated[
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
-    An error becomes one line on stderr; RECON_DEBUG=1 shows where it came from.
+    An error becomes one line on stderr; RECON_DEBUG=1 shows where it came from. Threads with nothing to do sleep
+    (OMP_WAIT_POLICY=PASSIVE, unless the user sets it): by default they spin, on the core that another program or
+    the thread they wait for needs, which makes a solve up to ten times slower on a machine that is not idle.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, inside a command
     with _one_line_warnings():
         try:
             code = app(

@@ -744,6 +744,16 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert "--prior" in done.stdout
 
 
+@pytest.mark.parametrize(("given", "used"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_idle_threads_sleep_unless_the_user_says_otherwise(given: dict[str, str], used: str):
+    code = "import os; from recon.cli import main; main(['--version']); print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.splitlines()[-1] == used
+
+
 def test_a_sample_names_its_credit_and_licence():
     attributes = registry.make("dataset", "camera").attributes
     assert attributes["credit"] == "Lav Varshney"
