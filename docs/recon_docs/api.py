@@ -43,7 +43,12 @@ def files(config: MkDocsConfig, _: Files) -> Iterator[File]:
         text = f"# {topic}\n\n" + "".join(_directive(recon, name) for name in names)
         yield page(config, _address(topic), text)
     for name, package in _packages().items():
-        members = "".join(_directive(package, member) for member in package.__all__)
+        members = "".join(
+            _also(name, member, home)
+            if (home := canonical(package, member)).startswith("recon.")
+            else _directive(package, member)
+            for member in package.__all__
+        )
         yield page(config, f"api/{name}.md", f"# {name}\n\n{_PACKAGES[name]}\n\n{members}")
 
 
@@ -70,6 +75,11 @@ def _directive(package: ModuleType, name: str) -> str:
         f"      heading: {package.__name__}.{name}\n"
         f"      toc_label: {name}\n\n"
     )
+
+
+def _also(package: str, name: str, home: str) -> str:
+    """A name of the core that a package offers too: documented there."""
+    return f"`{package}.{name}` is [`recon.{name}`][{home}].\n\n"
 
 
 def _by_topic() -> dict[str, list[str]]:
