@@ -7,7 +7,17 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
-from recon_docs import api, benchmarks, command_line, demonstration, execution, gallery, hooks_page, items, maths
+from recon_docs import (
+    api,
+    benchmarks,
+    command_line,
+    demonstration,
+    execution,
+    gallery,
+    hooks_page,
+    items,
+    maths,
+)
 
 _generators = (items, hooks_page, command_line, api, gallery)
 
@@ -18,7 +28,7 @@ def on_config(config: MkDocsConfig) -> None:
         for title, pages in section.items():
             if isinstance(pages, list):
                 for generator in _generators:
-                    pages += generator.navigation() if generator.SECTION == title else []
+                    pages += generator.navigation() if title == generator.SECTION else []
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

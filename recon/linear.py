@@ -31,7 +31,7 @@ class LinearOperator(nn.Module):
     leading batch axes; with the class attribute ``flatten_batch = True`` they receive exactly one batch axis.
     Gradients (first and second order, forward mode, vmap) come from the base class.
 
-    Class attributes:
+    Attributes:
         domain: ``"real"`` refuses complex images, ``"complex"`` promotes real ones, ``"any"`` keeps both.
         nonnegative: every entry of the matrix is >= 0 (CT); `norm` is then a guaranteed upper bound.
         adjoint_kind: ``"exact"``, or ``"approximate"`` when `_adjoint` is not the transpose of `_forward`.

@@ -7,9 +7,10 @@ import importlib
 from collections.abc import Iterator
 from types import ModuleType
 
-import recon
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+import recon
 from recon_docs.markdown import page
 
 SECTION = "Python API"

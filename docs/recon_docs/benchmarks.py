@@ -32,9 +32,7 @@ def measured(name: str) -> str:
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    numbers = [
-        place for place, key in enumerate(columns) if all(_is_number(row.get(key, 0)) for row in rows)
-    ]
+    numbers = [place for place, key in enumerate(columns) if all(_is_number(row.get(key, 0)) for row in rows)]
     return table(columns, [[_shown(row.get(key, "")) for key in columns] for row in rows], right=numbers)
 
 

@@ -46,7 +46,9 @@ def run(path: Path) -> list[str]:
     sys.modules["__main__"] = main  # so that classes of the page can be found again, as pickling does
     printed = []
     for block in blocks(path.read_text("utf-8")):
-        code = compile("\n" * (block.line - 1) + block.code, str(path), "exec")  # tracebacks name the page's line
+        code = compile(
+            "\n" * (block.line - 1) + block.code, str(path), "exec"
+        )  # tracebacks name the page's line
         with contextlib.redirect_stdout(io.StringIO()) as output:
             exec(code, vars(main))  # noqa: S102 - the page's own code is what is being run
         printed.append(output.getvalue())

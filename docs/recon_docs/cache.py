@@ -65,7 +65,9 @@ def made(name: str, command: Sequence[str | Path], program: str) -> Path | None:
     )
     if done.returncode != 0:
         raise RuntimeError(f"{name} failed with exit code {done.returncode}:\n{done.stderr[-3000:]}")
-    (folder / RECORD).write_text(json.dumps({"key": key, "printed": done.stdout.replace(f"{ROOT}/", "")}), "utf-8")
+    (folder / RECORD).write_text(
+        json.dumps({"key": key, "printed": done.stdout.replace(f"{ROOT}/", "")}), "utf-8"
+    )
     return folder
 
 

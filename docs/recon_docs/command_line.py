@@ -9,6 +9,7 @@ from typing import Any
 import typer.main
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
 from recon.cli import app
 from recon_docs.markdown import code, page, prose, table
 
@@ -78,7 +79,9 @@ def _section(name: str, command: Any) -> str:
             usage.append(written if parameter.required else f"[{written}]")
     if hasattr(command, "commands"):
         usage.append("COMMAND")
-    rows = [(code(label(parameter)), _default(parameter), prose(parameter.help or "")) for parameter in declared]
+    rows = [
+        (code(label(parameter)), _default(parameter), prose(parameter.help or "")) for parameter in declared
+    ]
     lines = [
         f"## {name} {{ #{_anchor(name)} }}",
         f"```console\n$ {' '.join(usage)}\n```",

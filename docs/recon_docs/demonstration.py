@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
 from recon_docs import cache
 from recon_docs.markdown import table
 
@@ -29,7 +30,9 @@ def filled(markdown: str) -> str:
     folder = _folder()
     if folder is None:
         return markdown.replace(_TABLE, "").replace(_PICTURE, "")
-    picture = f"![Chest CT from 60 noisy views: truth, filtered back-projection, total variation](demo-{_SHOWN})"
+    picture = (
+        f"![Chest CT from 60 noisy views: truth, filtered back-projection, total variation](demo-{_SHOWN})"
+    )
     return markdown.replace(_PICTURE, picture).replace(_TABLE, _results(folder))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
 from recon_docs import blocks, cache
 
 DOCS = Path(__file__).parents[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
 from recon.hookspecs import PROJECT, ReconSpecs
 from recon_docs.markdown import code, page, prose, table
 
@@ -15,7 +16,7 @@ SECTION = "Reference"
 
 _REGISTERING = "when a name of its kind is first looked up; once"
 _OTHERS = {
-    "recon_choose_solver": "in every `recon.solve(..., solver=\"auto\")`, until one implementation answers",
+    "recon_choose_solver": 'in every `recon.solve(..., solver="auto")`, until one implementation answers',
     "recon_solve_finished": "at the end of every `recon.solve`, of every implementation",
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
 from recon import registry
 from recon.entries import ENTRY_CLASSES, Entry
 from recon.facts import PARAMETER_COLUMNS, item_facts, parameter_rows
@@ -57,15 +58,18 @@ def item_section(found: Found) -> str:
     """One item: facts, parameters, examples."""
     entry = found.entry
     facts = [(label, _fact(label, text)) for label, text in item_facts(found) if label]
-    lines = [f"## {entry.name} {{ #{entry.name} }}", f"{entry.summary[:1].upper()}{entry.summary[1:]}."]
-    about = _about(found)
-    if about:
-        lines.append(about)
-    lines.append(table(("", ""), facts))
+    lines = [f"## {entry.name} {{ #{entry.name} }}", _about(found), table(("", ""), facts)]
     parameters = found.parameters()
     if parameters:
         rows = [
-            (code(name), code(type_name), code(default), unit, code(allowed), prose(description))
+            (
+                code(name),
+                code(type_name),
+                _default(default),
+                unit,
+                code(allowed),
+                prose(description),
+            )
             for name, type_name, default, unit, allowed, description in parameter_rows(parameters)
         ]
         lines.append(table(PARAMETER_COLUMNS, rows))
@@ -75,6 +79,10 @@ def item_section(found: Found) -> str:
     if calls:
         lines.append("``` { .python .norun }\n" + "\n".join(calls) + "\n```")
     return "\n\n".join(lines)
+
+
+def _default(default: str) -> str:
+    return default if default == "required" else code(default)
 
 
 def _fact(label: str, text: str) -> str:
@@ -98,14 +106,9 @@ def _is_public(name: str) -> bool:
 
 
 def _about(found: Found) -> str:
-    """The first paragraph of the factory's docstring, if it says more than the summary."""
-    text: str = inspect.getdoc(found.load()) or ""
-    first = " ".join(text.split("\n\n")[0].split())
-    return "" if _same(first, found.entry.summary) else prose(first)
-
-
-def _same(one: str, other: str) -> bool:
-    return one.strip(". ").lower() == other.strip(". ").lower()
+    """The first paragraph of the factory's docstring, or the summary."""
+    text: str = inspect.getdoc(found.load()) or found.entry.summary
+    return prose(" ".join(text.split("\n\n")[0].split()))
 
 
 def _calls(found: Found) -> Iterator[str]:
@@ -119,5 +122,7 @@ def _calls(found: Found) -> Iterator[str]:
         yield from (f'recon.load("file{suffix}")' for suffix in suffixes[:1])
     elif entry.kind in _USE:
         for example in entry.examples:
-            call = ", ".join([repr(entry.name), *(f"{key}={value!r}" for key, value in example.kwargs.items())])
+            call = ", ".join(
+                [repr(entry.name), *(f"{key}={value!r}" for key, value in example.kwargs.items())]
+            )
             yield _USE[entry.kind].format(call=call.replace("'", '"'))

@@ -28,4 +28,6 @@ def mathml(latex: str, display: str) -> str:
     if "\\" in re.sub("<[^>]*>", "", made):
         raise ValueError(f"the formula {latex!r} holds a command that is not understood: {made}")
     escaped = html.escape(latex, quote=True)
-    return made.replace("<math ", f'<math alttext="{escaped}" ', 1)
+    made = made.replace("<math ", f'<math alttext="{escaped}" ', 1)
+    made = made.replace("<mo>&#x0007C;</mo>", '<mo stretchy="false" lspace="0" rspace="0">|</mo>')
+    return f'<div class="formula">{made}</div>' if display == "block" else made
