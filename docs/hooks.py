@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -19,16 +20,21 @@ from recon_docs import (
     maths,
 )
 
+_FOLDERS = {"Tutorials": "tutorial", "How-to": "how-to", "Concepts": "concepts"}
 _generators = (items, hooks_page, command_line, api, gallery)
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Put the generated pages into the navigation, behind the pages of their section that are written by hand."""
+    """Put into the navigation what mkdocs.yml does not name: pages of a section's folder, and generated ones."""
+    named = str(config.nav)
     for section in config.nav or []:
         for title, pages in section.items():
-            if isinstance(pages, list):
-                for generator in _generators:
-                    pages += generator.navigation() if title == generator.SECTION else []
+            if title in _FOLDERS:
+                folder = Path(config.docs_dir) / _FOLDERS[title]
+                found = [f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.md"))]
+                pages += [address for address in found if f"'{address}'" not in named]
+            for generator in _generators:
+                pages += generator.navigation() if title == generator.SECTION else []
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
