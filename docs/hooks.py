@@ -29,6 +29,8 @@ def on_config(config: MkDocsConfig) -> None:
     named = str(config.nav)
     for section in config.nav or []:
         for title, pages in section.items():
+            if isinstance(pages, str):
+                continue
             if title in _FOLDERS:
                 folder = Path(config.docs_dir) / _FOLDERS[title]
                 found = [f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.md"))]

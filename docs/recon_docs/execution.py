@@ -13,12 +13,17 @@ from mkdocs.structure.files import File, Files
 from recon_docs import blocks, cache
 
 DOCS = Path(__file__).parents[1]
+TUTORIAL = DOCS / "tutorial"  # its blocks are files and commands, which a test of its own tries
 _PICTURE = re.compile(r"^!\[[^\]]*\]\(([^)#:]+)\)(\{[^}]*\})?\n?", re.MULTILINE)
 
 
 def pages() -> list[Path]:
     """The hand-written pages that hold code to run."""
-    return [path for path in sorted(DOCS.rglob("*.md")) if blocks.blocks(path.read_text("utf-8"))]
+    return [
+        path
+        for path in sorted(DOCS.rglob("*.md"))
+        if blocks.blocks(path.read_text("utf-8")) and not path.is_relative_to(TUTORIAL)
+    ]
 
 
 def files(config: MkDocsConfig, _: Files) -> Iterator[File]:
@@ -27,17 +32,17 @@ def files(config: MkDocsConfig, _: Files) -> Iterator[File]:
         folder = _folder(path)
         if folder is None:
             continue
-        for picture in sorted(folder.rglob("*.png")):
-            address = PurePosixPath(path.relative_to(DOCS).parent.as_posix()) / picture.relative_to(folder)
+        for picture in sorted(folder.glob("*.png")):
+            address = PurePosixPath(path.relative_to(DOCS).parent.as_posix()) / picture.name
             yield File.generated(config, str(address), abs_src_path=str(picture))
 
 
 def with_outputs(markdown: str, address: str, files: Files) -> str:
     """A page with what its blocks printed; pictures that no run has made are left out."""
     path = DOCS / address
-    found = blocks.blocks(markdown)
-    if not found or not path.is_file():
+    if path not in pages():
         return markdown
+    found = blocks.blocks(markdown)
     here = PurePosixPath(address).parent
 
     def kept(match: re.Match[str]) -> str:

@@ -47,14 +47,15 @@ def files(config: MkDocsConfig, _: Files) -> Iterator[File]:
 
 
 def title(path: Path) -> str:
-    """The first sentence of a script's docstring, without its full stop."""
+    """What a script's docstring says first, up to a colon or its full stop."""
     return _about(path)[0]
 
 
 def _about(path: Path) -> tuple[str, str]:
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or path.stem.replace("_", " ").capitalize()
-    first, _, rest = text.partition("\n")
-    return first.strip().rstrip("."), rest.strip()
+    line, _, rest = text.partition("\n")
+    name, _, more = line.strip().partition(": ")
+    return name.rstrip("."), "\n\n".join(filter(None, [more[:1].upper() + more[1:], rest.strip()]))
 
 
 def _overview(cards: list[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -152,3 +154,24 @@ def test_the_reader_of_pages_sees_what_is_loaded_from_elsewhere(tmp_path: Path) 
     read = read_page(page)
     assert (read.loaded, read.anchors, read.linked) == ({"https://a.example/x.js"}, {"here"}, {"b.html"})
     assert read.text == "textb"
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium, which opens the page from disk")
+def test_the_search_answers_from_disk(site: Path) -> None:
+    address = f"file://{site}/index.html?q=discrepancy"
+    done = subprocess.run(
+        [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            address,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    found = re.search(r'md-search-result__meta">(\d+) matching documents', done.stdout)
+    assert found and int(found[1]) >= 2, done.stderr[-2000:]
