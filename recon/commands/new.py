@@ -37,9 +37,11 @@ def new_command(
             folder = write_package(kind, name, out)
         except NameNotPossibleError as error:
             raise typer.BadParameter(str(error), param_hint="NAME") from None
-    place = folder if folder.is_absolute() else Path(".") / folder
-    typer.echo(f"{place} holds {KINDS[kind].article} {kind}, its tests and all that pip needs. Next:\n")
+    typer.echo(f"{folder} holds {KINDS[kind].article} {kind}, its tests and all that pip needs. Next:\n")
+    place = (
+        str(folder) if folder.is_absolute() else f"./{folder}"
+    )  # a bare name would be looked for in an index
     item = name.replace("-", "_")
-    typer.echo(f"  pip install -e {shlex.quote(str(place) if place.is_absolute() else f'./{place}')}")
+    typer.echo(f"  pip install -e {shlex.quote(place)}")
     typer.echo(f"  recon show {kind} {item}")
     typer.echo(f"  recon check {name}")

@@ -104,7 +104,9 @@ def checked_names(kind: str, name: str) -> Names:
     names = Names(name)
     module, class_name = names.module, names.class_name
     if keyword.iskeyword(module) or keyword.issoftkeyword(module):
-        raise NameNotPossibleError(f"{module!r} is a keyword of Python: choose another name, such as 'my-{name}'")
+        raise NameNotPossibleError(
+            f"{module!r} is a keyword of Python: choose another name, such as 'my-{name}'"
+        )
     if module in sys.stdlib_module_names or module == "tests":
         raise NameNotPossibleError(
             f"{module!r} is a module that Python or the tests have already: choose another name, such as 'my-{name}'"

@@ -3,7 +3,6 @@
 import os
 import site
 import subprocess
-import sys
 import sysconfig
 import venv
 from collections.abc import Callable
@@ -38,7 +37,9 @@ def make_environment(folder: Path) -> dict[str, str]:
         start = f"import sys; from {module} import main; sys.exit(main())"
         script.write_text(f'#!/bin/sh\nexec "{bin_folder}/python" -P -c "{start}" "$@"\n')
         script.chmod(0o755)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECON_", "PYTEST", "PIP_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RECON_", "PYTEST", "PIP_"))
+    }
     return kept | {
         "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
         "VIRTUAL_ENV": str(folder),
