@@ -1,9 +1,10 @@
-"""The commands that work on images (simulate, solve, evaluate, demo) and that write a plugin (new), one a file."""
+"""The commands that work on images (simulate, solve, evaluate, demo) and on plugins (check, new), one a file."""
 
 from __future__ import annotations
 
 import typer
 
+from recon.commands.check import check_command
 from recon.commands.demo import demo_command
 from recon.commands.evaluate import evaluate_command
 from recon.commands.new import new_command
@@ -15,4 +16,5 @@ app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("solve")(solve_command)
 app.command("evaluate")(evaluate_command)
+app.command("check")(check_command)
 app.command("new")(new_command)
