@@ -57,7 +57,9 @@ def run_page(page: Path, folder: Path, environment: Mapping[str, str]) -> None:
                 for command in commands(block):
                     _try(shell, command, f"{page.name}:{command.line}")
             else:
-                assert block.language == "text", f"{place}: a {block.language} block without a title is never tried"
+                assert block.language == "text", (
+                    f"{place}: a {block.language} block without a title is never tried"
+                )
 
 
 def blocks(text: str) -> Iterator[Block]:
@@ -137,7 +139,9 @@ class Shell:
                 break
             lines.append(line.rstrip())
         else:
-            raise AssertionError(f"the shell ended, or {command!r} took over {SECONDS} s:\n" + "\n".join(lines))
+            raise AssertionError(
+                f"the shell ended, or {command!r} took over {SECONDS} s:\n" + "\n".join(lines)
+            )
         watch.cancel()
         self.status = int(line.split()[1])
         return self.status, lines[:-1] if lines[-1] == "" else lines
