@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon_operators.joseph import ParallelGeometry, SparseRows, projection_matrix
+from recon_operators.joseph import SparseRows, projection_matrix
+from recon_operators.scan_geometry import ScanGeometry
 from recon_operators.scan_symmetry import ScanSymmetry, find_symmetry
 
 _INDEX_BYTES = 4
@@ -36,7 +37,7 @@ class SparseProjector:
         tables: how images are turned and rays are picked; None if the part is the whole.
     """
 
-    geometry: ParallelGeometry
+    geometry: ScanGeometry
     matrix: Tensor
     transpose: Tensor
     tables: TurnTables | None
@@ -161,7 +162,7 @@ def _sources(rays: Tensor, rows: int) -> tuple[Tensor, ...]:
     return tuple(tables)
 
 
-def estimated_bytes(geometry: ParallelGeometry, dtype: torch.dtype = torch.float32) -> int:
+def estimated_bytes(geometry: ScanGeometry, dtype: torch.dtype = torch.float32) -> int:
     """Memory that the matrices and tables of a geometry will take."""
     symmetry = find_symmetry(geometry)
     part, turns = symmetry.part, len(symmetry.turns)
@@ -171,7 +172,7 @@ def estimated_bytes(geometry: ParallelGeometry, dtype: torch.dtype = torch.float
 
 
 def sparse_projector(
-    geometry: ParallelGeometry, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    geometry: ScanGeometry, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> SparseProjector:
     """The matrices of a geometry: those of a living operator or of the cache, else built now."""
     return _cache.get(geometry, dtype, torch.device(device))
@@ -200,7 +201,7 @@ class MatrixCache:
         """Number of projectors remembered strongly."""
         return len(self._recent)
 
-    def get(self, geometry: ParallelGeometry, dtype: torch.dtype, device: torch.device) -> SparseProjector:
+    def get(self, geometry: ScanGeometry, dtype: torch.dtype, device: torch.device) -> SparseProjector:
         """The projector of a geometry; threads that ask for the same one wait for a single build."""
         key = (geometry, dtype, device)
         with self._lock:
@@ -232,7 +233,7 @@ class MatrixCache:
             self._recent.clear()
 
 
-_Key = tuple[ParallelGeometry, torch.dtype, torch.device]
+_Key = tuple[ScanGeometry, torch.dtype, torch.device]
 
 
 class _KeyLock:
@@ -243,7 +244,7 @@ class _KeyLock:
 _cache = MatrixCache(most_bytes=2 * 1024**3)
 
 
-def _build(geometry: ParallelGeometry, dtype: torch.dtype) -> SparseProjector:
+def _build(geometry: ScanGeometry, dtype: torch.dtype) -> SparseProjector:
     symmetry = find_symmetry(geometry)
     precision = np.float64 if dtype == torch.float64 else np.float32
     matrix, transpose = projection_matrix(symmetry.part, precision, threads=torch.get_num_threads())
