@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon_operators.joseph import ParallelGeometry
+from recon_operators.scan_geometry import ParallelGeometry
 
 # ASTRA's GPU back-projector interpolates the sinogram at the pixel; the transpose of its forward projector
 # would spread each ray. On white noise the two differ by up to 18 % (more views: less); on smooth sinograms

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recon.linear import LinearOperator
-from recon_operators.joseph import ParallelGeometry
+from recon_operators.scan_geometry import ParallelGeometry
 from recon_operators.sparse_projector import sparse_projector
 
 # Windows on the relative frequency nu in [0, 1], 1 at the cut-off.

@@ -39,7 +39,14 @@ def _met_columns(across: float, at_first: float, width: int) -> tuple[int, int]:
 
 @_compiled
 def count_rays(
-    across: _Array, down: _Array, offset: _Array, height: int, width: int, first: int, last: int, counts: _Array
+    across: _Array,
+    down: _Array,
+    offset: _Array,
+    height: int,
+    width: int,
+    first: int,
+    last: int,
+    counts: _Array,
 ) -> None:
     """Count the pixels that some rays meet, into ``counts`` (rays,)."""
     for ray in range(first, last):

@@ -137,7 +137,12 @@ def _fan_groups(geometry: ScanGeometry) -> list[tuple[Turn, ...]]:
     """Groups of turns to try, the largest first; a shifted detector is not its own mirror image."""
     mirrored = geometry.detector_offset == 0
     square = _is_square(geometry)
-    allowed = ((_TURNS, square and mirrored), (_ROTATIONS, square), (_MIRRORINGS, mirrored), (_HALF_TURN, True))
+    allowed = (
+        (_TURNS, square and mirrored),
+        (_ROTATIONS, square),
+        (_MIRRORINGS, mirrored),
+        (_HALF_TURN, True),
+    )
     return [turns for turns, fits in allowed if fits]
 
 
