@@ -168,7 +168,12 @@ def estimated_bytes(geometry: ScanGeometry, dtype: torch.dtype = torch.float32) 
     part, turns = symmetry.part, len(symmetry.turns)
     rays, pixels = part.views * part.detectors, part.shape[0] * part.shape[1]
     tables = 0 if turns == 1 else 2 * turns * pixels + turns * rays + geometry.views * geometry.detectors
-    return 2 * part.entries * (dtype.itemsize + _INDEX_BYTES) + (rays + pixels + tables) * _INDEX_BYTES
+    return 2 * part.entries * bytes_per_entry(dtype) + (rays + pixels + tables) * _INDEX_BYTES
+
+
+def bytes_per_entry(dtype: torch.dtype) -> int:
+    """Memory of one entry of one matrix: its value and its column."""
+    return dtype.itemsize + _INDEX_BYTES
 
 
 def sparse_projector(
@@ -210,7 +215,7 @@ class MatrixCache:
             found = self._living.get(key)
             if found is None:
                 found = (
-                    _build(geometry, dtype)
+                    build_projector(geometry, dtype)
                     if device.type == "cpu"
                     else self.get(geometry, dtype, torch.device("cpu")).to(device)
                 )
@@ -244,13 +249,16 @@ class _KeyLock:
 _cache = MatrixCache(most_bytes=2 * 1024**3)
 
 
-def _build(geometry: ScanGeometry, dtype: torch.dtype) -> SparseProjector:
+def build_projector(
+    geometry: ScanGeometry, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> SparseProjector:
+    """The matrices of a geometry, built now and remembered nowhere."""
     symmetry = find_symmetry(geometry)
     precision = np.float64 if dtype == torch.float64 else np.float32
     matrix, transpose = projection_matrix(symmetry.part, precision, threads=torch.get_num_threads())
-    return SparseProjector(
-        geometry, sparse_tensor(matrix), sparse_tensor(transpose), TurnTables.of(symmetry, geometry.detectors)
-    )
+    tables = TurnTables.of(symmetry, geometry.detectors)
+    built = SparseProjector(geometry, sparse_tensor(matrix), sparse_tensor(transpose), tables)
+    return built if torch.device(device).type == "cpu" else built.to(torch.device(device))
 
 
 def sparse_tensor(rows: SparseRows) -> Tensor:
