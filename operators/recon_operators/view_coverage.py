@@ -14,6 +14,8 @@ _Array = np.ndarray[Any, Any]
 
 _WEDGE = 4.0  # gaps this many times wider than every other one hold no views by design, not by chance
 _MOST_GAPS = 0.1  # of the spaces between views
+_BLEND = 4.0  # width of the blend at a shifted detector's end, in units of what one side is longer
+_ROUNDING = 1e-9  # radian
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,8 @@ class Coverage:
     @property
     def gaps(self) -> _Array:
         """Angles without views [radian], the widest first."""
-        ends = self.starts + self.lengths
-        return (
-            np.sort(np.roll(self.starts, -1) + self.period * (ends > self.period) - ends)[::-1] % self.period
-        )
+        after = np.roll(self.starts, -1) - self.starts - self.lengths
+        return np.sort(np.mod(after, self.period))[::-1]
 
     def depth(self, angles: _Array) -> _Array:
         """Distance of angles from the nearest gap [radian]; 0 inside one, the period where there is none."""
@@ -97,15 +97,17 @@ def redundancy_weights(geometry: FanGeometry) -> _Array:
     and -gamma, from the other side. How far each of them is from the end of what was measured,
 
         c = distance of theta to the nearest gap (at most four times the largest fan angle)
-            * distance of gamma to the nearer end of the detector,
+            * distance of gamma to the end of the detector's shorter side (at most four times what the other
+              side is longer),
 
     0 for a ray that was not measured, gives
 
         weight = sin^2(pi/2 * c / (c + c')),
 
-    smooth along the detector as the ramp filter asks for. These are Parker's weights (Med. Phys. 9, 1982) for
-    views over 180 degrees plus the fan, Wang's (Med. Phys. 29, 2002) for a shifted detector and a full turn,
-    1/2 for a full turn, and they bridge gaps of a scan by the rays from the other side.
+    which changes slowly along the detector, as the ramp filter asks for. These are Parker's weights (Med.
+    Phys. 9, 1982) for views over 180 degrees plus the fan, Wang's (Med. Phys. 29, 2002) for a detector of
+    which one side is twice the other or more and a full turn, and 1/2 for a full turn; gaps of a scan are
+    bridged by the rays from the other side.
     """
     theta, gamma = np.asarray(geometry.angles)[:, None], geometry.fan_angles
     own, other = _depth(geometry, theta, gamma), _depth(geometry, theta + math.pi - 2 * gamma, -gamma)
@@ -131,8 +133,12 @@ def _depth(geometry: FanGeometry, theta: _Array, gamma: _Array) -> _Array:
     """How far inside the measured rays a ray is; 0 if it was not measured."""
     first, last = geometry.fan_limits
     along_turn = Coverage.of(geometry.angles, 2 * math.pi).depth(theta)
-    along_detector = np.maximum(np.minimum(gamma - first, last - gamma), 0.0)
-    return np.minimum(along_turn, 4 * max(-first, last)) * along_detector
+    shorter, longer = sorted((-first, last))
+    from_end = np.maximum((gamma - first if last > -first else last - gamma), 0.0)
+    most = min(2 * shorter, _BLEND * (longer - shorter))
+    along_detector = np.minimum(from_end / most, 1.0) if most > _ROUNDING else np.ones_like(gamma)
+    measured = (gamma >= first) & (gamma <= last)
+    return np.where(measured, np.minimum(along_turn, 4 * longer) * along_detector, 0.0)
 
 
 def _gaps(spaces: _Array) -> _Array:
