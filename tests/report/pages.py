@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "source", "br", "hr"}
+VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
@@ -26,7 +26,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.text.append(data)
 
     def all(self, tag: str) -> list[dict[str, str]]:

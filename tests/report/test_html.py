@@ -8,9 +8,10 @@ import pytest
 import torch
 from pages import Page
 
-from recon.report.figures import convergence_png, grey_png
+from recon.report.figures import curves_png, grey_png
 from recon.report.html import (
     Figure,
+    Record,
     Report,
     Section,
     Table,
@@ -26,10 +27,10 @@ def picture() -> torch.Tensor:
 
 
 def plot() -> Figure:
-    curves = {"objective": [3.0, 2.0, 1.5]}
+    curves = {"objective": ([0, 1, 2], [3.0, 2.0, 1.5])}
     return Figure(
-        png=convergence_png([0, 1, 2], curves),
-        dark_png=convergence_png([0, 1, 2], curves, theme="dark"),
+        png=curves_png(curves),
+        dark_png=curves_png(curves, theme="dark"),
         alt="Objective over 2 iterations",
         caption="Objective",
     )
@@ -60,15 +61,20 @@ def full_report() -> Report:
             ),
             Section(title="Empty section"),
         ],
-        provenance={
-            "operator": {"name": "recon/ct_parallel", "shape": [512, 512]},
-            "seed": 0,
-            "command": None,
-            "deterministic": True,
-            "angles": list(range(60)),
-            "nothing": {},
-            "prior": [{"name": "recon/tv"}, {"name": "recon/box"}],
-        },
+        provenance=[
+            Record(
+                title="This run",
+                values={
+                    "operator": {"name": "recon/ct_parallel", "shape": [512, 512]},
+                    "seed": 0,
+                    "command": None,
+                    "deterministic": True,
+                    "angles": list(range(60)),
+                    "nothing": {},
+                    "prior": [{"name": "recon/tv"}, {"name": "recon/box"}],
+                },
+            )
+        ],
     )
 
 
