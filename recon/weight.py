@@ -12,7 +12,7 @@ from torch import Tensor
 from recon.linear import real_dtype
 from recon.problem import Problem
 from recon.runner import DivergenceError
-from recon.solvers.algorithm import Algorithm, inner, map_tensors, norm, per_item, put, reweighted, select
+from recon.solvers.algorithm import Algorithm, inner, map_tensors, per_item, put, reweighted, select
 
 ROUNDS = 14
 FIRST_STEPS = 24  # iterations before the first look
@@ -46,6 +46,7 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
     smooths too much. Here df = trace of the map y -> A x, estimated from a twin of every item whose data are
     perturbed (Ramani, Blu and Unser 2008), which runs beside it. The algorithm is never restarted: between
     two looks it goes on from where it is, and the weight moves by a bracketed secant step in the logarithm.
+    Where the data term has weights w, all this is meant for the whitened data sqrt(w) y, sqrt(w) A.
     An item that is done leaves the batch: its weight and its image do not depend on its mates.
 
     Args:
@@ -57,12 +58,12 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
         DivergenceError: the iteration left the finite numbers.
     """
     items, device = problem.items, problem.y.device
-    size = norm(problem.y).to(problem.strength)
+    size = problem.item_fidelity.weighted_norm(problem.y).to(problem.strength)
     # blank data give a blank image at any weight; elsewhere the noise is at least the rounding of the data
     places = torch.nonzero(size > 0).squeeze(1)
     sigma = torch.maximum(problem.noise_level, 1e-6 * size / problem.y[0].numel() ** 0.5)
     probe = _probe(problem, seed)
-    change = per_item(0.3 * sigma, probe).to(real_dtype(problem.y.dtype))
+    change = per_item(0.3 * sigma, probe).to(real_dtype(problem.y.dtype)) * _spread(problem)
     twins = problem.beside(problem.y + change * probe)
     strength = torch.where(size > 0, _first_guess(problem, sigma), torch.ones_like(size))
     twins.strength = strength.repeat(2)
@@ -82,7 +83,8 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
             noise = sigma[here] * problem.measured_values[here].sqrt()
             part = problem.select(here)
             residual = part.item_fidelity.weighted_norm(own - part.y).to(noise) / noise
-            freedom = inner(probe[here], shifted - own).to(noise) / (0.3 * sigma[here])
+            moved = part.item_fidelity.weighted((shifted - own) * _spread(part))
+            freedom = inner(probe[here], moved).to(noise) / (0.3 * sigma[here])
             target = torch.sqrt(1 - (freedom / problem.measured_values[here]).clamp(0, 0.99))
             gap = torch.log(residual.clamp_min(1e-6) / target)
             if not bool(torch.isfinite(gap).all()):
@@ -215,14 +217,20 @@ def _probe(problem: Problem, seed: int) -> Tensor:
     return probe.expand_as(y)
 
 
+def _spread(problem: Problem) -> Tensor | float:
+    """1 / sqrt(w), the noise of every sample over the noise level; 0 where w = 0 and nothing is fitted."""
+    weights = problem.item_fidelity.weights
+    return 1.0 if weights is None else torch.where(weights > 0, weights.rsqrt(), 0)
+
+
 def _signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, tuple(shape), generator=generator).mul(2).sub(1)
 
 
 def _first_guess(problem: Problem, sigma: Tensor) -> Tensor:
-    """Noise level times the mean column norm of A: what the gradient of the data term holds of noise."""
+    """Noise level times the mean column norm of sqrt(w) A: what the gradient of the data term holds of noise."""
     generator = torch.Generator().manual_seed(0)
     signs = _signs(problem.operator.domain_shape, generator)
     image = problem.operator(signs.to(problem.y.device, real_dtype(problem.y.dtype)).unsqueeze(0))
-    column = norm(image) / signs.numel() ** 0.5
+    column = problem.item_fidelity.weighted_norm(image) / signs.numel() ** 0.5
     return (sigma * column.to(sigma)).clamp_min(1e-30)

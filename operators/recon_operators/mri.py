@@ -13,6 +13,7 @@ from recon.linear import LinearOperator, Step, complex_dtype, real_dtype, solve_
 from recon.parameters import Param
 from recon_operators.arrays import ArrayLike, Derived, as_mask, as_tensor
 from recon_operators.circulant import circulant_inverse
+from recon_operators.sampling import is_named, make_mask, unknown_mask
 
 _OUTER_SHARE, _OUTER_LEAST = 0.05, 256
 """The share of the measured samples, and their least number, that tells the noise level."""
@@ -31,9 +32,10 @@ class CartesianMRI(LinearOperator):
 
     Args:
         mask: 0 or 1 on the centred k-space ``(H, W)``. Columns ``(W,)`` or ``(1, W)``, and rows ``(H, 1)``,
-            are repeated along the other axis, whose length then comes from the coil maps or from `shape`.
+            are repeated along the other axis, whose length then comes from the coil maps or from `shape`. Or
+            a mask of `sampling` by name: ``"random_1d:acceleration=4"``, ``("radial", {"acceleration": 5})``.
         coil_maps: complex sensitivities ``(C, H, W)``, or None for one coil that sees everything equally.
-        shape: image shape ``(H, W)``; needed only for a mask of columns or rows without coil maps.
+        shape: image shape ``(H, W)``; needed only without coil maps, for a mask by name, columns or rows.
 
     Raises:
         ValueError: a mask with other values than 0 and 1 or without any 1, sizes that do not fit, NaN, coil
@@ -46,17 +48,18 @@ class CartesianMRI(LinearOperator):
     def __init__(
         self,
         mask: Annotated[
-            ArrayLike, Param("0/1 on the centred k-space (H, W), or columns (W,); array or path")
+            ArrayLike, Param("0/1 on the centred k-space (H, W), or columns (W,); array, path or name")
         ],
         coil_maps: Annotated[
             ArrayLike | None, Param("complex coil sensitivities (C, H, W); array or path")
         ] = None,
         shape: Annotated[
-            tuple[int, int] | None, Param("image shape (H, W), for a mask of columns", unit="px", ge=1)
+            tuple[int, int] | None,
+            Param("image shape (H, W), for a mask of columns or by name", unit="px", ge=1),
         ] = None,
     ) -> None:
         maps = None if coil_maps is None else _checked_maps(as_tensor(coil_maps, "coil_maps"))
-        grid = _full_mask(as_mask(mask), maps, shape)
+        grid = _full_mask(mask, maps, shape)
         height, width = grid.shape
         super().__init__((height, width), (height, width) if maps is None else tuple(maps.shape))
         self.register_buffer("mask", grid if maps is None else grid.to(maps.device))
@@ -282,11 +285,19 @@ def _checked_maps(maps: Tensor) -> Tensor:
     return maps.to(complex_dtype(maps.dtype))
 
 
-def _full_mask(mask: Tensor, maps: Tensor | None, shape: Sequence[int] | None) -> Tensor:
+def _full_mask(given: ArrayLike, maps: Tensor | None, shape: Sequence[int] | None) -> Tensor:
     """The mask on the whole grid, whose size the coil maps, `shape` or the mask itself say."""
     if maps is not None and shape is not None and tuple(shape) != tuple(maps.shape[1:]):
         raise ValueError(f"shape is {tuple(shape)}, but the coil maps are for images {tuple(maps.shape[1:])}")
     grid = tuple(maps.shape[1:]) if maps is not None else None if shape is None else tuple(shape)
+    if is_named(given):
+        if grid is None:
+            raise ValueError(f"the mask {str(given)!r} does not tell the size of the image: give shape=(H, W)")
+        return make_mask(given, grid)
+    try:
+        mask = as_mask(given)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error} And {unknown_mask(str(given))}") from None
     if grid is None:
         if mask.ndim != 2 or 1 in mask.shape:
             raise ValueError(

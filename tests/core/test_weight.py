@@ -113,6 +113,39 @@ def test_the_weight_is_within_half_a_decibel_of_the_best(name: str, level: float
     assert found >= float(scores.max()) - 0.5, (found, float(scores.max()), int(scores.argmax()) - 14)
 
 
+def test_uneven_noise_is_weighed() -> None:
+    """Rays of a twentieth to twice the mean noise: weights find what the noise level alone cannot."""
+    operator, truth = projections(), phantom()
+    clean = operator(truth)
+    spread = 0.03 * float(clean.max()) * torch.logspace(-1.3, 0.3, 16)[:, None].expand(clean.shape)
+    y = clean + spread * random(*clean.shape)
+    known = {"weights": spread.mean() ** 2 / spread**2, "noise_level": float(spread.mean())}
+    solution = recon.solve(operator, TV(), y, fidelity=("gaussian", known))
+    scores = [
+        float(
+            psnr(recon.solve(operator, TV(), y, weight=w, fidelity=("gaussian", known)).image[None], truth)[0]
+        )
+        for w in (solution.weight * 1.5 ** torch.arange(-4.0, 5.0)).tolist()  # type: ignore[operator]
+    ]
+    found = float(psnr(solution.image[None], truth)[0])
+    assert found >= max(scores) - 0.5, (found, scores)
+    mean = float(spread.square().mean().sqrt())
+    even = recon.solve(operator, TV(), y, fidelity=("gaussian", {"noise_level": mean}))
+    assert found > float(psnr(even.image[None], truth)[0]) + 3
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_the_scale_of_the_weights_is_that_of_the_noise_level(factor: float) -> None:
+    """Weights c w with the noise level sigma sqrt(c) say the same; c = 1 / sigma^2 makes the noise level 1."""
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    weights = torch.linspace(0.5, 2, y.numel()).reshape(y.shape)
+    weights[3] = 0
+    fidelities = [{"weights": c * weights, "noise_level": sigma * c**0.5} for c in (1.0, factor)]
+    one, other = (recon.solve(operator, prior, y, fidelity=("gaussian", said)) for said in fidelities)
+    assert other.weight == pytest.approx(factor * one.weight, rel=1e-2)  # type: ignore[operator]
+    assert float((one.image - other.image).norm() / one.image.norm()) < 1e-2  # the tolerance of both
+
+
 def test_the_noise_level_may_be_left_to_an_estimate() -> None:
     for level in (0.1, 0.2):
         operator, truth, y, sigma, prior = case("photograph", level)
