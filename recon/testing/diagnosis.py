@@ -50,7 +50,9 @@ def describe_adjoint(
         return "B is zero: the adjoint gives nothing."
     if (factor := _factor(wrong, right)) is not None:
         return _scaled(
-            factor, n, float(torch.linalg.vector_norm(wrong - right) / torch.linalg.vector_norm(right))
+            factor,
+            tuple(domain_shape),
+            float(torch.linalg.vector_norm(wrong - right) / torch.linalg.vector_norm(right)),
         )
     for candidate, words in _candidates(right, tuple(domain_shape), tuple(range_shape)):
         factor = _factor(wrong, candidate)
@@ -58,22 +60,24 @@ def describe_adjoint(
             return (
                 f"{words}."
                 if abs(factor - 1) <= _SAME
-                else f"{words}, times {_number(factor)}{_origin(factor, n)}."
+                else f"{words}, times {_number(factor)}{_origin(factor, tuple(domain_shape))}."
             )
     if m >= n and _is_inverse(forward.to(common), wrong):
         return "B A is the identity: the adjoint is the inverse of A, expected its conjugate transpose."
     return _diagonal(right, wrong) or _place(right, wrong, tuple(domain_shape), tuple(range_shape))
 
 
-def _scaled(factor: complex, n: int, error: float) -> str:
-    """B = c A^H; n is the number of pixels."""
+def _scaled(factor: complex, shape: tuple[int, ...], error: float) -> str:
+    """B = c A^H."""
     if abs(factor - 1) <= 1e-6:
         return (
             f"B equals A^H but for a relative error of {error:.1e}: is something computed in lower precision?"
         )
     if isinstance(factor, float) and abs(factor + 1) <= _SAME:
         return "B equals -A^H: the sign is wrong."
-    return f"B equals {_number(factor)} A^H: a scale factor is missing or superfluous{_origin(factor, n)}."
+    return (
+        f"B equals {_number(factor)} A^H: a scale factor is missing or superfluous{_origin(factor, shape)}."
+    )
 
 
 def _candidates(
@@ -153,13 +157,17 @@ def _number(factor: complex) -> str:
     return f"{factor:.6g}"
 
 
-def _origin(factor: complex, n: int) -> str:
-    """Where a well-known factor usually comes from; n is the number of pixels."""
-    for value, words in ((n, "the number of pixels"), (math.sqrt(n), "the root of the number of pixels")):
-        if n > 1 and abs(factor / value - 1) <= _SAME:
-            return f" ({words}: is there an FFT without norm='ortho'?)"
-        if n > 1 and abs(factor * value - 1) <= _SAME:
-            return f" (one over {words}: is there an FFT without norm='ortho'?)"
+def _origin(factor: complex, shape: tuple[int, ...]) -> str:
+    """Where a factor that belongs to the image's shape usually comes from."""
+    counts = {math.prod(shape): "the number of pixels"}
+    counts |= {
+        side: f"the length of image axis {axis}" for axis, side in enumerate(shape) if side not in counts
+    }
+    for count, words in counts.items():
+        for value, named in ((count, words), (math.sqrt(count), f"the root of {words}")):
+            for wanted, power in ((value, ""), (1 / value, "one over ")):
+                if count > 2 and abs(factor / wanted - 1) <= _SAME:  # a factor of 2 has many causes
+                    return f" ({power}{named}: is there an FFT without norm='ortho'?)"
     return ""
 
 
