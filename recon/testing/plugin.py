@@ -90,9 +90,9 @@ class ConformanceItem(pytest.Item):
             return f"{self.case.id}: {excinfo.value}"
         return super().repr_failure(excinfo, style)
 
-    def reportinfo(self) -> tuple[Any, None, str]:
+    def reportinfo(self) -> tuple[Any, int, str]:
         """Where it is listed: under its subject."""
-        return self.path, None, self.case.id
+        return self.path, 0, self.case.id
 
 
 def _own_distribution(config: pytest.Config) -> list[str]:
