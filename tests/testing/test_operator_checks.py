@@ -117,6 +117,15 @@ class MadeOnCPU(Diagonal):
         return x * torch.ones(4, 5, device="cpu", dtype=x.dtype) * self.d
 
 
+class KeepsTensorAsAttribute(Diagonal):
+    def __init__(self):
+        super().__init__()
+        self.weights = torch.ones(4, 5)
+
+    def _forward(self, x):
+        return x * self.weights * self.d
+
+
 class WritesOnCPU(Diagonal):
     def _forward(self, x):
         result = torch.zeros(x.shape, dtype=x.dtype)
@@ -357,6 +366,7 @@ FAULTS = [
         "forward in torch.float64 is linear to .*e-0. only, expected 1e-10",
     ),
     (MadeOnCPU, "device", r"forward on meta mixes devices: .*ones made a tensor of shape \(4, 5\) on cpu"),
+    (KeepsTensorAsAttribute, "device", "forward on meta mixes devices: .*or register them as buffers"),
     (
         WritesOnCPU,
         "device",
