@@ -215,7 +215,9 @@ def curves_png(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     drawn = PillowImage.open(buffer)
-    return _encoded(drawn.quantize(_PLOT_COLOURS, method=PillowImage.Quantize.FASTOCTREE))  # a third of the size
+    return _encoded(
+        drawn.quantize(_PLOT_COLOURS, method=PillowImage.Quantize.FASTOCTREE)
+    )  # a third of the size
 
 
 def _finite(label: str, curve: Curve) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -264,11 +264,20 @@ def record_of(method: Method) -> Record:
     solved = method.solved
     if solved is None:
         return Record(title=method.name, values={"origin": "an image without a record of its making"})
-    values = dict(solved.provenance)
-    problem = values.get("problem")
-    if isinstance(problem, Mapping) and "file" in problem:
-        values["problem"] = {**problem, "file": PurePath(str(problem["file"])).name}
+    values = {name: _without_folders(value) for name, value in solved.provenance.items()}
     return Record(title=method.name, values={"call": _call(values), **values})
+
+
+def _without_folders(value: Any) -> Any:
+    """Absolute paths, which tell of a home folder, reduced to the name of the file; nested values too."""
+    if isinstance(value, Mapping):
+        return {name: _without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(item) for item in value]
+    for kind in (PurePosixPath, PureWindowsPath):
+        if isinstance(value, str) and kind(value).is_absolute():
+            return kind(value).name
+    return value
 
 
 def _call(provenance: Mapping[str, Any]) -> str:
