@@ -192,10 +192,10 @@ def comparison_table(scores: Mapping[str, Sequence[Score]], unit: str = "") -> T
     ]
     best = set()
     for column, score in enumerate(first):
-        finite = [row[column] for row in means if not math.isnan(row[column])]
-        if len(finite) < 2:
+        known = [row[column] for row in means if not math.isnan(row[column])]
+        if len(known) < 2:
             continue
-        winner = (max if score.higher_is_better else min)(finite)
+        winner = (max if score.higher_is_better else min)(known)
         text = printed[[row[column] for row in means].index(winner)][column]
         best |= {(index, column + 1) for index, row in enumerate(printed) if row[column] == text}
     items = first[0].value.numel() if first else 1

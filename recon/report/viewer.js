@@ -1,3 +1,4 @@
+// The viewer of a report: images under a divider, with zoom, values and profiles. It asks for nothing.
 "use strict";
 (() => {
   const ZOOM_STEP = 1.5;

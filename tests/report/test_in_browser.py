@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def solved(image: torch.Tensor, weight: float) -> Solution:
 # The browser
 
 
-def _missing(what: str) -> None:
+def _missing(what: str) -> NoReturn:
     if os.environ.get("RECON_REQUIRE_CHROMIUM") == "1":
         pytest.fail(f"RECON_REQUIRE_CHROMIUM=1, but {what} is not installed")
     pytest.skip(f"{what} is not installed")
@@ -66,8 +66,11 @@ def chromium() -> Iterator[Any]:
     )
     if browser is None or driver is None:
         _missing("chromium" if browser is None else "chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
+    try:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+    except ImportError:
+        _missing("selenium")
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser
