@@ -29,11 +29,14 @@
 
   const minus = (text) => text.replace("-", "\u2212");
 
-  function inWords(value) {
-    if (value === 0) return "0";
+  /** Four digits of a value, or fewer if the page holds it only to `step`. */
+  function inWords(value, step) {
     const size = Math.abs(value);
-    if (size >= 1e5 || size < 1e-4) return minus(value.toExponential(3));
-    return minus(size >= 1000 ? value.toFixed(1) : value.toPrecision(4));
+    if (size < step / 2) return "0";
+    const digits = Math.floor(Math.log10(size));
+    const places = Math.min(3 - digits, Math.ceil(-Math.log10(step)));
+    if (digits >= 5 || digits < -4) return minus(value.toExponential(limited(places + digits, 0, 3)));
+    return minus(value.toFixed(limited(places, 0, 12)));
   }
 
   /** Round numbers that divide [low, high] into about `count` parts. */
@@ -150,6 +153,7 @@
         layer.still = document.getElementById(layer.picture);
         await layer.still.decode();
         if (!layer.values) continue;
+        layer.step = layer.values.step;
         try {
           layer.numbers = await unpacked(layer.values, stack.height, stack.width);
         } catch (error) {
@@ -313,10 +317,11 @@
           name.append(swatch, layer.name);
           head.append(name);
           line.append(head);
-          line.insertCell().textContent = inWords(layer.numbers[place]);
+          line.insertCell().textContent = inWords(layer.numbers[place], layer.step);
           if (!this.reference) return line;
           const difference = layer.numbers[place] - this.reference.numbers[place];
-          line.insertCell().textContent = layer === this.reference ? "" : inWords(difference);
+          const step = Math.max(layer.step, this.reference.step);
+          line.insertCell().textContent = layer === this.reference ? "" : inWords(difference, step);
           return line;
         }),
       );
@@ -342,6 +347,7 @@
           colour: layer.colour,
           width: layers.includes(layer) ? 1.6 : 1,
           name: layer.name,
+          step: layer.step,
         }));
       this.parts["along-row"].textContent = `Along row ${row}`;
       this.parts["along-column"].textContent = `Along column ${column}`;
@@ -351,7 +357,8 @@
 
     profile(svg, first, lines, marked, label) {
       drawLines(svg, first, lines, marked, label);
-      const ends = ({ name, values }) => `${name} from ${inWords(values[0])} to ${inWords(values[values.length - 1])}`;
+      const ends = ({ name, values, step }) =>
+        `${name} from ${inWords(values[0], step)} to ${inWords(values[values.length - 1], step)}`;
       const last = first + lines[0].values.length - 1;
       svg.setAttribute("aria-label", `Values of ${label} ${first} to ${last}: ${lines.map(ends).join("; ")}`);
     }
@@ -378,7 +385,7 @@
     say() {
       const { row, column } = this.cross;
       const place = row * this.stack.width + column;
-      const values = this.stack.layers.map((layer) => `${layer.name} ${inWords(layer.numbers[place])}`);
+      const values = this.stack.layers.map((layer) => `${layer.name} ${inWords(layer.numbers[place], layer.step)}`);
       this.parts.status.textContent = `Row ${row}, column ${column}: ${values.join(", ")}`;
     }
 

@@ -325,6 +325,16 @@ def test_the_pixel_under_the_pointer_is_read_out(page: Opened):
     assert page.part("where").text == f"At the cross: row {HEIGHT // 2}, column {WIDTH // 2}"
 
 
+def test_values_are_read_out_no_finer_than_the_page_holds_them(browser: Any, tmp_path: Path):
+    image = torch.full((600, 600), 26.0)
+    image[0, 0], image[0, 1] = -1000.0, 3000.0  # 14 bits: steps of 0.24
+    page = Opened(browser, comparison_report({"HU": image, "flat": 0 * image + 0.125}, tmp_path / "r.html"))
+    texts = [cell.text for cell in page.part("read-out").find_elements("css selector", "td")]
+    assert re.fullmatch(r"2[56]\.\d", texts[0])
+    assert float(texts[0]) == pytest.approx(26.0, abs=0.12 + 0.05)  # half a step, and a rounded tenth
+    assert texts[1] == "0.1250", "a constant is exact"
+
+
 def assert_profile(lines: list[np.ndarray], images: list[np.ndarray]) -> None:
     """Each line has the heights of the values of its image, all on one straight scale."""
     heights, values = np.concatenate(lines), np.concatenate(images)
