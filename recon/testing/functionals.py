@@ -354,7 +354,7 @@ def check_device(trial: Trial) -> None:
 
 
 def check_input_unchanged(trial: Trial) -> None:
-    """prox and value do not write into z, and prox returns no view of it."""
+    """prox and value do not write into z."""
     for dtype in trial.dtypes:
         z = trial.draw(2, dtype=dtype)
         before = z.clone()
