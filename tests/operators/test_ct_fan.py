@@ -63,7 +63,9 @@ def test_a_gaussian_projects_to_its_closed_form(scan: dict) -> None:
     size = op.geometry.pixel_size
     sigma, cx, cy = 5 * size, 11 * size, -7 * size
     blob = torch.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * sigma**2))
-    expected = math.sqrt(2 * math.pi) * sigma * torch.exp(-(distance_from(op, (cx, cy)) ** 2) / (2 * sigma**2))
+    expected = (
+        math.sqrt(2 * math.pi) * sigma * torch.exp(-(distance_from(op, (cx, cy)) ** 2) / (2 * sigma**2))
+    )
     # linear interpolation of a Gaussian of 5 pixels: its curvature / 8 = 0.5 %, half of it on average
     torch.testing.assert_close(op(blob), expected, atol=0.005 * float(expected.max()), rtol=0)
 

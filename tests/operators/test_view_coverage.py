@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recon_operators.scan_geometry import FanGeometry
-from recon_operators.view_coverage import Coverage, measured_lines, ray_weights, redundancy_weights, view_weights
+from recon_operators.view_coverage import (
+    Coverage,
+    measured_lines,
+    ray_weights,
+    redundancy_weights,
+    view_weights,
+)
 
 DEGREE = math.pi / 180
 # the scan of the Helsinki Tomography Challenge sample: gaps of 19, 15 and 53 degrees
-WITH_GAPS = np.concatenate([np.arange(27, 165.1, 0.5), np.arange(184, 254.1, 0.5), np.arange(269, 334.1, 0.5)])
+WITH_GAPS = np.concatenate(
+    [np.arange(27, 165.1, 0.5), np.arange(184, 254.1, 0.5), np.arange(269, 334.1, 0.5)]
+)
 
 
 def fan(angles: np.ndarray, offset: float = 0.0, detectors: int = 201) -> FanGeometry:
@@ -85,7 +93,9 @@ def test_a_short_scan_has_parkers_weights(surplus: float) -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = np.where(rising, np.sin(math.pi / 4 * beta / (delta - gamma)) ** 2, expected)
         expected = np.where(falling, np.sin(math.pi / 4 * (span - beta) / (delta + gamma)) ** 2, expected)
-    inside = np.broadcast_to(2 * (delta - gamma) < 4 * edge, expected.shape)  # up to where the distance is counted
+    inside = np.broadcast_to(
+        2 * (delta - gamma) < 4 * edge, expected.shape
+    )  # up to where the distance is counted
     inside = inside & np.broadcast_to(2 * (delta + gamma) < 4 * edge, expected.shape)
     assert inside.mean() > 0.6
     np.testing.assert_allclose(redundancy_weights(scan)[inside], expected[inside], atol=1e-9)
@@ -123,7 +133,9 @@ def test_a_run_of_views_across_zero_is_one_run() -> None:
     coverage = Coverage.of(tuple(theta), 2 * math.pi)
     np.testing.assert_allclose(coverage.starts, [259.5 * DEGREE])
     np.testing.assert_allclose(coverage.lengths, [201 * DEGREE])
-    np.testing.assert_allclose(coverage.depth(np.array([0.0, -1.0, 1.0])), np.array([100.5 * DEGREE] * 3) - [0, 1, 1])
+    np.testing.assert_allclose(
+        coverage.depth(np.array([0.0, -1.0, 1.0])), np.array([100.5 * DEGREE] * 3) - [0, 1, 1]
+    )
 
 
 @settings(max_examples=50, deadline=None)
