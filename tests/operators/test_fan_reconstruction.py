@@ -183,7 +183,7 @@ def test_a_measured_disc_is_segmented_from_its_filtered_backprojection() -> None
     assert otsu_dice(image, truth) >= 0.98
     shadow = op(truth.float())
     density = float((shadow * data).sum() / shadow.square().sum())
-    assert density == pytest.approx(0.0376, abs=0.0005)  # 1/mm; of a plastic at some 20 keV
+    assert density == pytest.approx(0.0376, abs=0.0005)  # 1/mm
     # the same from the truth's own projections; the scan's beam hardens, and its air is not quite zero
     assert float(image[truth].median()) == pytest.approx(
         float(density * op.pinv(shadow)[truth].median()), rel=0.12
