@@ -22,15 +22,18 @@ from recon.metrics import PSNR, RMSEHU, SSIM, Metric, Score
 from recon.parameters import plain
 from recon.report import (
     Figure,
+    Record,
     Report,
     Section,
     Table,
-    difference_figure,
+    common_differences,
     grey_figure,
-    panel_png,
+    grey_figures,
+    save_comparison,
+    viewer_of,
     write_report,
 )
-from recon.report.figures import Window, difference_limit
+from recon.report.figures import Window
 from recon.solution import Solution
 from recon.solving import solve
 
@@ -45,6 +48,7 @@ MISSING, NOISE = 0.5, 0.05
 FACTOR = 4
 _SINOGRAM_ROWS = 8
 _SHORT = 0.1  # s
+TRUTH = "Truth"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,15 +112,15 @@ def run(
         if tell is not None:
             tell(f"{number} of {len(CASES)}: {make.__doc__}")
         case = make(progress)
-        content = panel_png(
-            [result.image for result in case.results],
-            [_label(result) for result in case.results],
-            window=case.window,
-            reference=case.truth,
-            unit=case.unit,
+        save_comparison(
+            folder / f"{case.name}.png",
+            {result.method: result.image for result in case.results},
+            case.truth,
+            case.window,
+            case.unit,
+            scores={result.method: list(result.scores.values()) for result in case.results},
+            differences=True,
         )
-        with written_whole(folder / f"{case.name}.png") as temporary:
-            temporary.write_bytes(content)
         cases.append(case)
     seconds = time.perf_counter() - began
     with written_whole(folder / RECORD) as temporary:
@@ -421,23 +425,29 @@ def _report(cases: Sequence[Case], seconds: float) -> Report:
         summary='The four "TV" images below come from the same call, recon.solve(operator, "tv", data). '
         f"Measuring, solving, scoring and drawing took {seconds:.0f} s on this machine.",
         sections=[Section(title="Results", tables=[table]), *map(_section, cases)],
-        provenance={"seed": SEED, **environment()},
+        provenance=[Record(title="This run", values={"seed": SEED, **environment()})],
     )
 
 
 def _section(case: Case) -> Section:
-    """Truth and reconstructions in one window; below each reconstruction its difference, all on one scale."""
-    limit = max(difference_limit(result.image, case.truth) for result in case.results)
-    images = [grey_figure(case.truth, "Truth", window=case.window, unit=case.unit)]
-    differences = [case.measured]
-    for result in case.results:
-        images.append(grey_figure(result.image, _label(result), window=case.window, unit=case.unit))
-        name = f"{result.method} \N{MINUS SIGN} truth"
-        differences.append(difference_figure(result.image, case.truth, name, limit=limit, unit=case.unit))
+    """Reconstructions and truth in one window and under one divider; the differences, all on one scale."""
+    images = {result.method: result.image for result in case.results}
+    layers = {**images, TRUTH: case.truth}
+    labels = {result.method: _label(result) for result in case.results}
+    pictures = grey_figures(layers, case.window, case.unit, labels)
+    differences = common_differences(images, case.truth, case.unit, truth="truth")
     ends = "; ".join(f"{result.method}: {result.note}" for result in case.results)
     return Section(
         title=case.title[0].upper() + case.title[1:],
         text=f"{case.text}\n\n{ends}.",
-        figures=[*images, *differences],
+        figures=[*pictures.values(), *differences, case.measured],
         figures_per_row=3,
+        viewer=viewer_of(
+            {case.title: (layers, pictures, case.window)},
+            unit=case.unit,
+            reference=TRUTH,
+            left=0,
+            right=len(images) - 1,
+            title=f"Compare {', '.join(layers)}",
+        ),
     )

@@ -24,7 +24,7 @@ def metrics_for(item_shape: Sequence[int], unit: str, water: float | None) -> tu
         water: attenuation of water [1/mm] that the attenuation was made with; None for the usual 0.02.
     """
     from recon.metrics import RMSEHU
-    from recon.report.solution import default_metrics
+    from recon.report.methods import default_metrics
 
     chosen = default_metrics(item_shape, unit)
     if water is None:

@@ -1,4 +1,4 @@
-"""Images, difference maps, panels and convergence curves as PNG, every grey value tied to a stated window."""
+"""Images, difference maps and curves as PNG, every grey value tied to a stated window."""
 
 import io
 import math
@@ -16,13 +16,15 @@ from recon.files import written_whole
 __all__ = [
     "DIFFERENCE_COLOURS",
     "ITEMS_SHOWN",
+    "LINES",
     "Plane",
-    "convergence_png",
+    "checked_window",
+    "curves_png",
     "difference_limit",
     "difference_png",
+    "difference_values",
     "display_window",
     "grey_png",
-    "panel_png",
     "plane",
     "save_png",
 ]
@@ -30,16 +32,18 @@ __all__ = [
 Image = torch.Tensor | npt.NDArray[Any]
 Window = tuple[float, float]
 Theme = Literal["light", "dark"]
+Curve = tuple[Sequence[float], Sequence[float]]
 
 ITEMS_SHOWN = 8  # of a batch, in pictures, tables and plots
 DIFFERENCE_COLOURS = "RdBu_r"  # blue below zero, white at zero, red above
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; yellow is left out on white.
-_LINES = {
+LINES = {
     "light": ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5d4a9c", "#000000"),
     "dark": ("#56b4e9", "#e69f00", "#2fc09a", "#e59bc6", "#f0e442", "#ff8a4c", "#a99bea", "#ffffff"),
 }
-_INK = {"light": "#1f2328", "dark": "#e6e8eb"}
+INK = {"light": "#1f2328", "dark": "#e6e8eb"}
+_PLOT_COLOURS = 128  # with their edges, and all of them transparent to some degree
 _GRID = {"light": "#d0d4d9", "dark": "#3d434b"}
 
 
@@ -99,7 +103,7 @@ def grey_png(image: Image, window: Window | None = None) -> bytes:
     from PIL import Image as PillowImage
 
     values = plane(image).values
-    low, high = _checked_window(display_window(image) if window is None else window)
+    low, high = checked_window(display_window(image) if window is None else window)
     grey = np.clip((values - low) / (high - low), 0.0, 1.0) * 255.0
     return _encoded(PillowImage.fromarray(np.round(grey).astype(np.uint8)))
 
@@ -130,7 +134,8 @@ def save_png(path: str | Path, image: Image, window: Window | None = None, *, it
 
 def difference_limit(image: Image, reference: Image) -> float:
     """The value of the strongest colour in a difference map: the 99.5 percentile of |image - reference|."""
-    return _limit(_difference(image, reference))
+    size = np.abs(difference_values(image, reference))
+    return float(np.percentile(size, 99.5)) or float(size.max()) or 1.0
 
 
 def difference_png(image: Image, reference: Image, limit: float | None = None) -> bytes:
@@ -141,129 +146,67 @@ def difference_png(image: Image, reference: Image, limit: float | None = None) -
     from matplotlib import colormaps
     from PIL import Image as PillowImage
 
-    difference = _difference(image, reference)
+    difference = difference_values(image, reference)
     limit = difference_limit(image, reference) if limit is None else limit
     if not (math.isfinite(limit) and limit > 0):
         raise ValueError(f"the limit of a difference map must be a positive number, got {limit}")
-    colours = colormaps[DIFFERENCE_COLOURS](np.clip(0.5 + 0.5 * difference / limit, 0.0, 1.0), bytes=True)
-    return _encoded(PillowImage.fromarray(np.ascontiguousarray(colours[..., :3])))
+    palette = colormaps[DIFFERENCE_COLOURS](np.linspace(0.0, 1.0, 255), bytes=True)[:, :3]  # 127 is zero
+    steps = np.round(127.0 + 127.0 * np.clip(difference / limit, -1.0, 1.0)).astype(np.uint8)
+    picture = PillowImage.fromarray(steps)
+    picture.putpalette(palette.tobytes())  # a third of the size of the same colours as RGB
+    return _encoded(picture)
 
 
-def panel_png(
-    images: Sequence[Image],
-    titles: Sequence[str],
-    *,
-    window: Window | None = None,
-    reference: Image | None = None,
-    unit: str = "",
-    columns: int | None = None,
-) -> bytes:
-    """Images side by side under their titles, in one grey window stated on a scale.
-
-    With `reference`, that image is added on the right, and a second row shows each image minus the reference
-    on one symmetric colour scale.
-
-    Args:
-        images: `(height, width)` or `(slices, height, width)` each, real or complex (magnitude).
-        titles: one per image.
-        window: (black, white) for all; by default `display_window` of the reference, else of the last image.
-        reference: an image to compare with, of the shape of all others.
-        unit: of the values, written at the scales.
-        columns: images per row, all in one row unless given; not together with `reference`.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if not images or len(images) != len(titles):
-        raise ValueError(
-            f"a panel needs one title for each image, got {len(images)} images, {len(titles)} titles"
-        )
-    if reference is not None and columns is not None:
-        raise ValueError("a panel with differences is two rows high; leave columns out")
-    differences = [] if reference is None else [_difference(image, reference) for image in images]
-    images = [*images] if reference is None else [*images, reference]
-    titles = [*titles] if reference is None else [*titles, "reference"]
-    low, high = _checked_window(display_window(images[-1]) if window is None else window)
-    columns = min(columns or len(images), len(images))
-    rows = 2 if differences else math.ceil(len(images) / columns)
-    shown = [plane(image).values for image in images]
-    aspect = max(values.shape[0] / values.shape[1] for values in shown)
-    figure = Figure(figsize=(2.9 * columns + 0.9, (2.9 * aspect + 0.3) * rows), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for axis, values, title in zip(axes.flat, shown, titles, strict=False):
-        grey = axis.imshow(values, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-        axis.set_title(title, fontsize=10)
-    figure.colorbar(grey, ax=axes[0] if differences else axes, shrink=0.9, aspect=25, label=unit, pad=0.01)
-    if differences:
-        limit = _limit(np.stack(differences))
-        for axis, difference in zip(axes[1], differences, strict=False):
-            colour = axis.imshow(
-                difference, cmap=DIFFERENCE_COLOURS, vmin=-limit, vmax=limit, interpolation="nearest"
-            )
-            axis.set_title("difference to the reference", fontsize=10)
-        figure.colorbar(colour, ax=axes[1], shrink=0.9, aspect=25, label=unit, pad=0.01)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def convergence_png(
-    steps: Sequence[float],
-    curves: Mapping[str, Sequence[float]],
+def curves_png(
+    curves: Mapping[str, Curve],
     *,
     x_label: str = "iteration",
     y_label: str = "",
     theme: Theme = "light",
+    logarithmic: bool = True,
+    colours: Sequence[int] | None = None,
 ) -> bytes:
-    """Curves over the iterations, on a transparent ground; logarithmic if positive and over a decade wide.
+    """Curves in one plot on a transparent ground.
 
     Args:
-        steps: horizontal values.
-        curves: label -> values, as many as `steps`; NaN and infinite values are left out.
-        x_label: what `steps` are.
-        y_label: what the curves are, with their unit.
+        curves: label -> horizontal and vertical values; a pair that is not finite is left out.
+        x_label: what the horizontal values are.
+        y_label: what the vertical values are, with their unit.
         theme: for a light or a dark page.
+        logarithmic: whether values that are positive and over a decade apart get a logarithmic scale.
+        colours: for each curve, the number of its colour in `LINES`; 0, 1, 2, ... unless given.
 
     Raises:
-        ValueError: no curve, or one of another length than `steps`.
+        ValueError: no curve, or one with other numbers of horizontal and vertical values.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
+    from PIL import Image as PillowImage
 
     if not curves:
         raise ValueError("there is no curve to draw")
-    for label, values in curves.items():
-        if len(values) != len(steps):
-            raise ValueError(f"the curve {label!r} has {len(values)} values for {len(steps)} steps")
-    ink, grid = _INK[theme], _GRID[theme]
+    ink = INK[theme]
     figure = Figure(figsize=(5.4, 3.2), dpi=150, facecolor="none")
     FigureCanvasAgg(figure)
     left = 0.17 if y_label else 0.13  # fixed margins: a layout engine takes three times as long as the plot
     axis = figure.add_axes((left, 0.15, 0.985 - left, 0.81))
     axis.set_facecolor("none")
-    everything = np.array([list(values) for values in curves.values()], dtype=np.float64)
-    finite = everything[np.isfinite(everything)]
-    if finite.size and finite.min() > 0 and finite.max() > 10 * finite.min():
+    shown = {label: _finite(label, curve) for label, curve in curves.items()}
+    heights = np.concatenate([y for _, y in shown.values()])
+    if logarithmic and heights.size and heights.min() > 0 and heights.max() > 10 * heights.min():
         axis.set_yscale("log")
-    for index, (label, values) in enumerate(zip(curves, everything, strict=True)):
-        visible = np.isfinite(values)
-        axis.plot(
-            np.asarray(steps, dtype=np.float64)[visible],
-            values[visible],
-            color=_LINES[theme][index % len(_LINES[theme])],
-            linewidth=1.8,
-            marker="o" if visible.sum() < 3 else "",
-            label=label,
-        )
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    for index, (label, (x, y)) in enumerate(shown.items()):
+        colour = LINES[theme][(index if colours is None else colours[index]) % len(LINES[theme])]
+        axis.plot(x, y, color=colour, linewidth=1.8, marker="o" if len(y) < 3 else "", label=label)
+    widths = np.concatenate([x for x, _ in shown.values()])
+    axis.xaxis.set_major_locator(
+        MaxNLocator(integer=bool((widths == np.round(widths)).all()), steps=[1, 2, 5, 10])
+    )
     axis.set_xlabel(x_label, color=ink)
     axis.set_ylabel(y_label, color=ink)
     axis.tick_params(colors=ink, which="both")
-    axis.grid(color=grid, linewidth=0.6)
+    axis.grid(color=_GRID[theme], linewidth=0.6)
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(ink)
@@ -271,7 +214,18 @@ def convergence_png(
         axis.legend(frameon=False, labelcolor=ink, fontsize=9, ncols=2 if len(curves) > 4 else 1)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    drawn = PillowImage.open(buffer)
+    return _encoded(
+        drawn.quantize(_PLOT_COLOURS, method=PillowImage.Quantize.FASTOCTREE)
+    )  # a third of the size
+
+
+def _finite(label: str, curve: Curve) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    x, y = (np.asarray(values, dtype=np.float64) for values in curve)
+    if x.shape != y.shape:
+        raise ValueError(f"the curve {label!r} has {y.size} values for {x.size} steps")
+    visible = np.isfinite(x) & np.isfinite(y)
+    return x[visible], y[visible]
 
 
 def _contact_sheet(planes: Sequence[npt.NDArray[np.float64]], blank: float) -> npt.NDArray[np.float64]:
@@ -293,7 +247,7 @@ def _array(image: Image) -> npt.NDArray[Any]:
     return image.detach().to("cpu", precise).resolve_conj().numpy()
 
 
-def _difference(image: Image, reference: Image) -> npt.NDArray[np.float64]:
+def difference_values(image: Image, reference: Image) -> npt.NDArray[np.float64]:
     """Image minus reference on the plane that is shown; by magnitude if either is complex."""
     ours, truth = plane(image), plane(reference)
     if ours.values.shape != truth.values.shape:
@@ -305,12 +259,8 @@ def _difference(image: Image, reference: Image) -> npt.NDArray[np.float64]:
     return ours.values - truth.values
 
 
-def _limit(difference: npt.NDArray[np.float64]) -> float:
-    size = np.abs(difference)
-    return float(np.percentile(size, 99.5)) or float(size.max()) or 1.0
-
-
-def _checked_window(window: Window) -> Window:
+def checked_window(window: Window) -> Window:
+    """(black, white) as numbers, or a ValueError if they are no window."""
     low, high = float(window[0]), float(window[1])
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"a grey window is (black, white) with black < white, got {window}")

@@ -1,9 +1,10 @@
 """A report as a tree of dataclasses, and as one self-contained HTML page."""
 
 import base64
+import hashlib
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from recon.files import written_whole
 from recon.report.figures import (
     DIFFERENCE_COLOURS,
+    LINES,
     Image,
     Window,
     difference_limit,
@@ -19,13 +21,18 @@ from recon.report.figures import (
     grey_png,
     plane,
 )
+from recon.report.values import PackedValues
 
 __all__ = [
     "Figure",
+    "Layer",
+    "Record",
     "Report",
     "Scale",
     "Section",
+    "Stack",
     "Table",
+    "Viewer",
     "difference_figure",
     "grey_figure",
     "render_report",
@@ -76,12 +83,16 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table: the first column names the row. `notes` stand below it, e.g. the metrics' conventions."""
+    """A table: the first column names the row. `notes` stand below it, e.g. the metrics' conventions.
+
+    `best` holds the (row, column) of cells to mark, counted from 0 with the first column.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str
     notes: Sequence[str] = ()
+    best: frozenset[tuple[int, int]] = frozenset()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -92,25 +103,77 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One image of a viewer: its name, its picture on the page, and its values if the page holds them."""
+
+    name: str
+    figure: Figure
+    values: PackedValues | None = None
+    is_reference: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Images of one size that lie on one another, and the window (black, white) of all of them."""
+
+    title: str
+    layers: Sequence[Layer]
+    window: Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """Images under a divider, with zoom, values and profiles; without scripts, the `profiles` alone.
+
+    One of several stacks is shown. `left` and `right` number the layers shown first.
+    """
+
+    title: str
+    stacks: Sequence[Stack]
+    unit: str = ""
+    left: int = 0
+    right: int = 0
+    profiles: Sequence[Figure] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
-    """A titled part of a report: text, then figures, then tables. Empty lines in the text part paragraphs."""
+    """A titled part of a report: text, viewer, figures, then tables. Empty lines in the text part paragraphs.
+
+    The pictures of the viewer's layers are among the `figures`.
+    """
 
     title: str
     text: str = ""
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
     figures_per_row: int = 3
+    viewer: Viewer | None = None
+
+    def __post_init__(self) -> None:
+        for stack in self.viewer.stacks if self.viewer else ():
+            for layer in stack.layers:
+                if not any(layer.figure is figure for figure in self.figures):
+                    raise ValueError(f"the picture of the layer {layer.name!r} is not among the figures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What produced one result: values by name, which may be nested."""
+
+    title: str
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A whole report. `warning` is set apart at the top; `provenance` may be nested."""
+    """A whole report. `warning` is set apart at the top; `provenance` has a record for each result."""
 
     title: str
     summary: str = ""
     warning: str = ""
     sections: Sequence[Section] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Sequence[Record] = ()
 
 
 def grey_figure(image: Image, title: str, *, window: Window | None = None, unit: str = "") -> Figure:
@@ -147,16 +210,27 @@ def difference_figure(
 
 
 def render_report(report: Report) -> str:
-    """The report as HTML: one page, no scripts, pictures inside, for light and dark, phone and desktop."""
+    """The report as HTML: one page that asks for nothing, for light and dark, phone and desktop.
+
+    A page with a viewer has one script, which the page's own security policy names by its checksum.
+    """
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_file),
     )
     environment.filters["data_address"] = _data_address
     environment.filters["paragraphs"] = _paragraphs
-    template = environment.from_string(files("recon.report").joinpath("template.html").read_text("utf-8"))
-    return template.render(report=report, provenance=_rows(report.provenance))
+    environment.filters["rows"] = _rows
+    script = _file("viewer.js") if any(section.viewer for section in report.sections) else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return environment.get_template("template.html").render(
+        report=report, lines=LINES, script=script, script_digest=digest, viewer_data=_viewer_data
+    )
 
 
 def write_report(path: str | Path, report: Report) -> Path:
@@ -166,6 +240,45 @@ def write_report(path: str | Path, report: Report) -> Path:
     with written_whole(target) as temporary:
         temporary.write_text(page, "utf-8")
     return target
+
+
+def _file(name: str) -> str:
+    return files("recon.report").joinpath(name).read_text("utf-8")
+
+
+def _viewer_data(section: Section, number: int) -> dict[str, Any]:
+    """What the script is told of the viewer in the section of that number."""
+    viewer = section.viewer
+    assert viewer is not None, "the template asks where there is one"
+    place = {id(figure): f"figure-{number}-{index}" for index, figure in enumerate(section.figures, 1)}
+    return {
+        "unit": viewer.unit,
+        "left": viewer.left,
+        "right": viewer.right,
+        "stacks": [
+            {
+                "title": stack.title,
+                "width": stack.layers[0].figure.size[0],
+                "height": stack.layers[0].figure.size[1],
+                "window": stack.window,
+                "layers": [
+                    {
+                        "name": layer.name,
+                        "picture": place[id(layer.figure)],
+                        "isReference": layer.is_reference,
+                        "values": layer.values
+                        and {
+                            "low": layer.values.low,
+                            "step": layer.values.step,
+                            "packed": layer.values.packed,
+                        },
+                    }
+                    for layer in stack.layers
+                ],
+            }
+            for stack in viewer.stacks
+        ],
+    }
 
 
 def _data_address(png: bytes) -> str:

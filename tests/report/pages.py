@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "source", "br", "hr"}
+VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
@@ -12,6 +12,7 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[str] = []  # and data blocks
         self.text: list[str] = []
         self.feed(text)
         self.close()
@@ -26,7 +27,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        if self.open[-1:] not in (["style"], ["script"]):
             self.text.append(data)
 
     def all(self, tag: str) -> list[dict[str, str]]:

@@ -12,19 +12,24 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from recon.report.figures import (
-    convergence_png,
+    LINES,
+    curves_png,
     difference_limit,
     difference_png,
     display_window,
     grey_png,
-    panel_png,
     plane,
     save_png,
 )
 
 
 def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Pillow.open(io.BytesIO(png)))
+    picture = Pillow.open(io.BytesIO(png))
+    return np.asarray(
+        picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+        if picture.mode == "P"
+        else picture
+    )
 
 
 def ramp(height: int = 6, width: int = 9) -> torch.Tensor:
@@ -182,39 +187,13 @@ def test_differences_need_equal_shapes_and_a_positive_limit():
         difference_png(ramp(), ramp(), 0.0)
 
 
-# Panels and plots
-
-
-def test_a_panel_grows_with_its_images():
-    one = pixels(panel_png([ramp(32, 32)], ["one"]))
-    three = pixels(panel_png([ramp(32, 32)] * 3, ["one", "two", "three"]))
-    two_rows = pixels(panel_png([ramp(32, 32)] * 3, ["one", "two", "three"], columns=2))
-    assert three.shape[1] > 2 * one.shape[1]
-    assert two_rows.shape[0] > 1.9 * one.shape[0]
-
-
-def test_a_panel_with_a_reference_has_a_second_row():
-    alone = pixels(panel_png([ramp(32, 32)], ["one"], unit="1/mm"))
-    compared = pixels(panel_png([ramp(32, 32) + 0.1], ["one"], reference=ramp(32, 32), unit="1/mm"))
-    assert compared.shape[0] == pytest.approx(2 * alone.shape[0], abs=2)
-    coloured = np.ptp(compared[..., :3].astype(int), axis=2) > 30
-    assert coloured[: alone.shape[0]].sum() == 0
-    assert coloured[alone.shape[0] :].any()
-
-
-def test_panels_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="2 images, 1 titles"):
-        panel_png([ramp(), ramp()], ["one"])
-    with pytest.raises(ValueError, match="leave columns out"):
-        panel_png([ramp()], ["one"], reference=ramp(), columns=1)
-    with pytest.raises(ValueError, match="0 images"):
-        panel_png([], [])
+# Plots
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_curves_are_drawn_on_a_transparent_ground(theme):
     plot = pixels(
-        convergence_png([0, 1, 2], {"a": [3.0, 2.0, 1.0], "b": [1e-3, float("nan"), 1.0]}, theme=theme)
+        curves_png({"a": ([0, 1, 2], [3.0, 2.0, 1.0]), "b": ([0, 2], [1e-3, float("nan")])}, theme=theme)
     )
     assert plot.shape[2] == 4
     assert plot[0, 0, 3] == 0
@@ -223,20 +202,36 @@ def test_curves_are_drawn_on_a_transparent_ground(theme):
 
 @pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [0.0, -1.0, 2.0], [float("nan")] * 3, [1e-9, 1.0, 1e9]])
 def test_any_curve_can_be_drawn(values):
-    assert pixels(convergence_png([1, 2, 3], {"curve": values})).ndim == 3
+    assert pixels(curves_png({"curve": ([1, 2, 3], values)})).ndim == 3
+
+
+def test_a_curve_has_the_colour_of_its_number():
+    """So that a method has one colour in every plot, whichever others are in it."""
+
+    def distance(*numbers: int) -> float:
+        """Of the colour nearest to the second one, in levels of 255."""
+        curves = {str(number): ([0, 1], [1.0, 1.0 + number]) for number in numbers}
+        plot = pixels(curves_png(curves, colours=numbers)).reshape(-1, 4)
+        solid = plot[plot[:, 3] > 250, :3].astype(int)
+        second = [int(LINES["light"][1][place : place + 2], 16) for place in (1, 3, 5)]
+        return float(np.abs(solid - second).max(1).min())
+
+    assert distance(1) < 8  # 128 colours for a plot
+    assert distance(0, 1) < 8
+    assert distance(0, 2) > 60
 
 
 def test_curves_need_a_value_for_each_step():
     with pytest.raises(ValueError, match="'a' has 2 values for 3 steps"):
-        convergence_png([0, 1, 2], {"a": [1.0, 2.0]})
+        curves_png({"a": ([0, 1, 2], [1.0, 2.0])})
     with pytest.raises(ValueError, match="no curve"):
-        convergence_png([0, 1], {})
+        curves_png({})
 
 
 def test_pictures_do_not_touch_pyplot():
     code = (
         "import sys, torch; from recon.report.figures import *;"
-        "x = torch.rand(8, 8); panel_png([x], ['x'], reference=x); convergence_png([0, 1], {'a': [1, 2]});"
+        "x = torch.rand(8, 8); curves_png({'a': ([0, 1], [1, 2])});"
         "difference_png(x, x); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,6 +1,7 @@
 """The report on a solution says what was solved, how well, how it went and what produced it."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from torch import Tensor
 from recon.linear import Identity
 from recon.metrics import MSE, PSNR, SSIM, evaluate
 from recon.report.figures import ITEMS_SHOWN
-from recon.report.solution import default_metrics, score_table, solution_report
+from recon.report.methods import comparison_table, default_metrics, score_table
+from recon.report.solution import comparison_report, solution_report
 from recon.simulate import GaussianNoise
 from recon.solution import Solution
 from recon.solving import solve
@@ -75,17 +77,20 @@ def test_one_image_with_its_reference(solution, tmp_path):
         "Reference",
         "Reconstruction \N{MINUS SIGN} reference",
     ]
-    assert [alt.split(" up to")[0] for alt in alts[3:]] == [
+    assert [alt.split(",")[0] for alt in alts[3:5]] == ["Along row 12", "Along column 16"]
+    plots = alts[5:]
+    assert [alt.split(" up to")[0] for alt in plots] == [
         "Primal and dual residual",
-        "Objective",
-        "Residual",
+        *("Objective", "Objective"),  # against the iteration and against seconds
+        *("Residual", "Residual"),
         "Relative change of the image",
         "Weight of the prior",
         "Residual relative to the noise",
     ]
     first, last = solution.history["objective"][0], solution.history["objective"][-1]
-    assert alts[4] == f"Objective up to iteration 40: from {first:.3g} to {last:.3g}"
-    assert len(page.all("source")) == 6  # each plot in a dark version
+    assert plots[1] == f"Objective up to iteration 40: from {first:.3g} to {last:.3g}"
+    assert re.fullmatch(rf"Objective up to [\d.]+ seconds: from {first:.3g} to {last:.3g}", plots[2])
+    assert len(page.all("source")) == len(plots) + 2  # each plot in a dark version, and the two profiles
 
 
 def test_a_solution_writes_its_own_report(solution, tmp_path):
@@ -94,8 +99,75 @@ def test_a_solution_writes_its_own_report(solution, tmp_path):
 
 def test_without_a_reference_there_is_nothing_to_compare_with(tmp_path):
     path = solution_report(direct(blocks()), tmp_path / "r.html")
-    assert len(page_of(path).all("img")) == 1
+    pictures = [image for image in page_of(path).all("img") if image["id"].startswith("figure")]
+    assert len(pictures) == 1
     assert "Scores" not in words_of(path)
+
+
+def test_methods_are_compared_on_one_page(solution, tmp_path):
+    other = denoised(weight=0.01, reference=blocks())
+    compare = {"Weak": other, "Raw": 0.5 * blocks()}
+    path = solution.report(tmp_path / "r.html", blocks(), compare=compare, name="Auto", unit="1/mm")
+    page, words = page_of(path), words_of(path)
+    data = json.loads(page.scripts[0])
+    assert [layer["name"] for layer in data["stacks"][0]["layers"]] == ["Weak", "Raw", "Auto", "Reference"]
+    assert (data["left"], data["right"]) == (0, 2)
+    alts = [image["alt"] for image in page.all("img")]
+    maps = [alt for alt in alts if "difference map" in alt]
+    assert len(maps) == 3
+    assert len({alt.split("full colour at ")[1] for alt in maps}) == 1, "one scale for all"
+    for name, result in (("Weak", other), ("Auto", solution)):
+        psnr, ssim, _, rmse = evaluate(result.image, blocks(), default_metrics((24, 32), "1/mm"))
+        printed = f"{float(psnr.value):.2f}\N{NO-BREAK SPACE}dB"
+        assert re.search(rf"{name} (\S+ )*?{printed}", words)
+        for score in (psnr, ssim, rmse):
+            assert score.convention in words
+    assert "Raw: an image without a record of its making" in words
+    assert "Without iterations, and so without a curve: Raw." in words
+    assert "Search for the weight: Auto" in words
+    assert "Not converged: Weak, Auto." in words
+    summaries = re.findall(r"<summary>(.*?)</summary>", path.read_text("utf-8"))
+    assert summaries == ["Weak", "Raw", "Auto"]
+    objectives = [alt for alt in alts if alt.startswith("Objective up to")]
+    assert len(objectives) == 2  # against the iteration and against seconds
+    assert all("Weak from" in alt and "Auto from" in alt and "Raw" not in alt for alt in objectives)
+    assert next(alt for alt in alts if alt.startswith("PSNR [dB] up to iteration")).count("from") == 1
+
+
+def test_the_best_of_each_metric_is_marked():
+    def scores(value: float) -> list[Any]:
+        return evaluate(value * blocks(), blocks(), [PSNR(data_range=1.0), MSE()])
+
+    table = comparison_table({"A": scores(0.5), "B": scores(0.9), "C": scores(0.9), "D": scores(0.1)})
+    assert table.best == {(1, 1), (2, 1), (1, 2), (2, 2)}, "B and C, equal in print"
+    assert [row[0] for row in table.rows] == ["A", "B", "C", "D"]
+    assert comparison_table({"A": scores(0.5)}).best == frozenset(), "nothing to be better than"
+
+
+def test_the_call_that_made_it_is_on_the_page(solution, tmp_path):
+    words = words_of(solution_report(solution, tmp_path / "r.html"))
+    (call,) = re.findall(r"call (recon\.solve\(.*?seed=0\))", words)
+    assert call.startswith('recon.solve(("recon/identity", {')
+    assert "TotalVariation(weight=auto" in call
+    assert "stop=MaxIterations(40)" in call
+    assert "y, solver=ADMM(" in call
+
+
+def test_no_folder_that_nobody_typed_is_on_the_page(solution, tmp_path):
+    problem = {"file": "/home/someone/scan.h5", "notes": {"sources": ["C:\\Users\\someone\\slice.dcm"]}}
+    provenance = {**solution.provenance, "problem": problem}
+    path = solution_report(dataclasses.replace(solution, provenance=provenance), tmp_path / "r.html")
+    assert "problem.file scan.h5" in words_of(path)
+    assert "problem.notes.sources slice.dcm" in words_of(path)
+    assert "someone" not in path.read_text("utf-8")
+
+
+def test_two_large_noisy_images_and_the_truth_make_a_page_below_three_megabytes(tmp_path):
+    noise = torch.randn(2, 512, 512, generator=torch.Generator().manual_seed(0))
+    truth = blocks().repeat_interleave(22, 0).repeat_interleave(16, 1)[:512]
+    images = {"much noise": truth + 0.2 * noise[0], "little noise": truth + 0.02 * noise[1]}
+    path = comparison_report(images, tmp_path / "r.html", truth)
+    assert path.stat().st_size < 3e6
 
 
 def test_of_a_batch_eight_items_are_shown_and_all_are_counted(tmp_path):
@@ -107,7 +179,8 @@ def test_of_a_batch_eight_items_are_shown_and_all_are_counted(tmp_path):
     assert "Reference, item 7" in words
     assert "item 8" not in words
     alts = [image["alt"] for image in page_of(path).all("img")]
-    assert len(alts[: 3 * ITEMS_SHOWN]) == sum(":" in alt and "up to" not in alt for alt in alts)
+    assert sum("grey image" in alt for alt in alts) == 2 * ITEMS_SHOWN
+    assert sum("difference map" in alt for alt in alts) == ITEMS_SHOWN
     assert "item 7 from" in alts[-1]
 
 
@@ -195,6 +268,19 @@ def test_tables_of_scores_can_name_their_images():
     assert [row[0] for row in table.rows] == ["FBP", "TV", "mean of all 2"]
     assert table.columns == ("image", "mse \N{DOWNWARDS ARROW}", "psnr \N{UPWARDS ARROW}")
     assert table.notes == [f"mse: {MSE().convention}", f"psnr: {PSNR(data_range=1.0).convention}"]
+
+
+def test_names_and_shapes_that_do_not_fit_are_refused(solution, tmp_path):
+    path = tmp_path / "new" / "r.html"
+    with pytest.raises(ValueError, match="'TV' is the name of the solution itself"):
+        solution.report(path, compare={"TV": solution}, name="TV")
+    with pytest.raises(ValueError, match="'Reference' is what the page calls the reference"):
+        solution.report(path, blocks(), compare={"Reference": solution})
+    with pytest.raises(ValueError, match=r"Small \(8, 8\), Reconstruction \(24, 32\)"):
+        solution.report(path, blocks(), compare={"Small": blocks()[:8, :8]})
+    with pytest.raises(ValueError, match="needs an image or a solution"):
+        comparison_report({}, path)
+    assert not path.parent.exists()
 
 
 def test_bad_calls_are_refused_and_leave_nothing(tmp_path):
