@@ -12,11 +12,10 @@ import recon
 from recon.report import save_comparison
 
 kspace = samples.kspace_brain().data.to(torch.complex64)  # fully sampled, zero frequency in the middle
-shape = tuple(kspace.shape)
-truth = CartesianMRI(torch.ones(shape)).pinv(kspace)
+truth = CartesianMRI(torch.ones(256, 256)).pinv(kspace)
 
 mask = ("random_1d", {"acceleration": 4, "density": "gaussian", "seed": 1})
-mri = CartesianMRI(mask, shape=shape)
+mri = CartesianMRI(mask, shape=(256, 256))
 measured = kspace * mri.mask
 solution = recon.solve(mri, ("tv", {"boundary": "periodic"}), measured)
 
