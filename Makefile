@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test test-core test-slow lint types wheel benchmark peers clean
+.PHONY: setup demo test test-core test-slow lint types docs wheel benchmark peers clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# The site in site/. It runs the code of its pages and the examples, those that have changed; DOCS_RUN=0 runs none.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 wheel: setup
 	PYTHON=$(BIN)/python bash tests/smoke_wheel.sh
 
@@ -45,4 +49,4 @@ benchmark: peers
 	    ../$(BIN)/python -W ignore $$name.py --json results/$$name.json || exit 1; done
 
 clean:
-	rm -rf $(VENV) dist build demo-out
+	rm -rf $(VENV) dist build demo-out site .cache

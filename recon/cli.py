@@ -14,15 +14,15 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
 from recon import commands, registry
 from recon.discovery import PluginReport, UnknownPluginError
-from recon.entries import KINDS, Entry, Example, UnknownKindError, entry_class
-from recon.parameters import ArgumentNameError, ArgumentValueError, Parameter, SpecError, plain
+from recon.entries import KINDS, UnknownKindError, entry_class
+from recon.facts import PARAMETER_COLUMNS, as_dict, example_calls, item_facts, parameter_rows
+from recon.parameters import ArgumentNameError, ArgumentValueError, Parameter, SpecError
 from recon.registry import AmbiguousNameError, Found, Registry, UnknownNameError
 from recon.terminal import FAILED, INTERRUPTED, MISUSED, OK, AsJson, add_row, console, new_table, print_json
 
@@ -117,7 +117,7 @@ def list_command(kind: Kind, as_json: AsJson = False) -> None:
     with redirect_stdout(sys.stderr):
         found = registry.items(kind)
     if as_json:
-        print_json([_found_as_dict(item) for item in found])
+        print_json([as_dict(item) for item in found])
         return
     if not found:
         typer.echo(f"There is no {entry_class(kind).kind}: see `recon plugins`.")
@@ -146,7 +146,7 @@ def show_command(
         parameters, error = _parameters_or_error(found)
     if as_json:
         declared = [parameter.as_dict() for parameter in parameters]
-        print_json({**_found_as_dict(found), "parameters": declared, "error": error})
+        print_json({**as_dict(found), "parameters": declared, "error": error})
     else:
         _print_found(found, parameters)
         if error:
@@ -230,28 +230,6 @@ def _print_reports(reports: Iterable[PluginReport]) -> None:
         typer.echo("No plugin is installed; in a source tree, `pip install -e .` registers the built-ins.")
 
 
-def _found_as_dict(found: Found) -> dict[str, Any]:
-    """Return an entry and its provenance as JSON-ready values."""
-    return {
-        "kind": found.entry.kind,
-        "name": found.entry.name,
-        "qualified_name": found.name,
-        "plugin": found.plugin.id,
-        "version": found.version,
-        "missing": list(found.missing()),
-        **{
-            field.name: plain(getattr(found.entry, field.name))
-            for field in fields(found.entry)
-            if field.name not in ("name", "examples")
-        },
-        "examples": [_example_as_dict(example) for example in found.entry.examples],
-    }
-
-
-def _example_as_dict(example: Example) -> dict[str, Any]:
-    return {"kwargs": plain(example.kwargs), "expected_failures": plain(example.expected_failures)}
-
-
 def _parameters_or_error(found: Found) -> tuple[tuple[Parameter, ...], str]:
     try:
         return found.parameters(), ""
@@ -262,48 +240,16 @@ def _parameters_or_error(found: Found) -> tuple[tuple[Parameter, ...], str]:
 
 
 def _print_found(found: Found, parameters: tuple[Parameter, ...]) -> None:
-    entry = found.entry
     facts = new_table("", "")
     facts.show_header = False
-    for label, text in [
-        (entry.kind, f"{found.name} ({found.plugin})"),
-        ("", entry.summary),
-        ("factory", entry.factory),
-        ("images", entry.domain),
-        ("devices", ", ".join(entry.devices)),
-        ("tags", ", ".join(entry.tags)),
-        *_own_facts(entry),
-        ("needs", ", ".join(entry.requires) + (f" (missing: {found.remedy})" if found.missing() else "")),
-    ]:
-        if text:
-            add_row(facts, label, text)
+    for label, text in item_facts(found):
+        add_row(facts, label, text)
     console().print(facts)
     if parameters:
-        table = new_table("parameter", "type", "default", "unit", "allowed", "description")
-        for parameter in parameters:
-            declared = parameter.as_dict()
-            add_row(
-                table,
-                parameter.name,
-                parameter.type_name,
-                "required" if parameter.required else str(declared["default"]),
-                parameter.about.unit,
-                parameter.bounds or ", ".join(map(str, parameter.about.choices)),
-                parameter.about.description,
-            )
+        table = new_table(*PARAMETER_COLUMNS)
+        for row in parameter_rows(parameters):
+            add_row(table, *row)
         typer.echo()
         console().print(table)
-    for example in entry.examples:
-        if example.kwargs:
-            arguments = ", ".join(f"{name}={value!r}" for name, value in example.kwargs.items())
-            typer.echo(f"\nexample: {entry.name}({arguments})")
-
-
-def _own_facts(entry: Entry) -> list[tuple[str, str]]:
-    """Return the fields that only this kind of entry has."""
-    common = {field.name for field in fields(Entry)}
-    return [
-        (field.name.replace("_", " "), str(plain(getattr(entry, field.name))))
-        for field in fields(entry)
-        if field.name not in common and getattr(entry, field.name) not in ("", ())
-    ]
+    for call in example_calls(found.entry):
+        typer.echo(f"\nexample: {call}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from recon import norms
+from recon.parameters import Param
 
 Shape = tuple[int, ...]
 Field = Literal["real", "complex", "any"]
@@ -31,7 +32,7 @@ class LinearOperator(nn.Module):
     leading batch axes; with the class attribute ``flatten_batch = True`` they receive exactly one batch axis.
     Gradients (first and second order, forward mode, vmap) come from the base class.
 
-    Class attributes:
+    Attributes:
         domain: ``"real"`` refuses complex images, ``"complex"`` promotes real ones, ``"any"`` keeps both.
         nonnegative: every entry of the matrix is >= 0 (CT); `norm` is then a guaranteed upper bound.
         adjoint_kind: ``"exact"``, or ``"approximate"`` when `_adjoint` is not the transpose of `_forward`.
@@ -363,7 +364,7 @@ class Identity(LinearOperator):
 
     nonnegative = True
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Annotated[Sequence[int], Param("image shape", unit="px", ge=1)]) -> None:
         super().__init__(shape, shape)
 
     def _forward(self, x: Tensor) -> Tensor:

@@ -71,6 +71,8 @@ class Loaded:
             the shape of `data`; None if every pixel is measured. `data` keeps the file's padding value.
         attributes: what else the file says, plain values under the file's own names. Nothing that identifies
             a patient. "warnings" holds the parser's remarks on parts of the file that `data` does not need.
+        geometry: the arguments of the operator that measured `data`, as far as the file says:
+            `recon.operator("ct_fan", **loaded.geometry)`.
         source: the path that was read.
     """
 
@@ -79,6 +81,7 @@ class Loaded:
     pixel_size: tuple[float, ...] | None = None
     valid: Tensor | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    geometry: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
     def __post_init__(self) -> None:

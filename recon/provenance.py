@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import inspect
 import platform
+import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -73,5 +75,14 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv[:1] and [sys.argv[0].rsplit("/", 1)[-1], *sys.argv[1:]]),
+        "command": _command(),
     }
+
+
+def _command() -> str:
+    """The command line as it was typed, fit for a shell; of the program only its name."""
+    program, *arguments = sys.argv or [""]
+    name = PurePath(program).name
+    if name == "ipykernel_launcher.py":  # its arguments are a file of the session in the user's home
+        return "a notebook"
+    return shlex.join([name, *arguments])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +85,27 @@ class Solution:
         record, arrays = read_archive(file_path, FORMAT)
         return Solution(image=arrays["image"], **record)
 
-    def report(self, path: str | Path, reference: Tensor | None = None, **options: Any) -> Path:
-        """Write one self-contained HTML page: image, reference, differences, metrics, curves, provenance.
+    def report(
+        self,
+        path: str | Path,
+        reference: Any = None,
+        compare: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write one self-contained HTML page: images under a divider, differences, metrics, curves, provenance.
 
         Args:
             path: where to.
             reference: true image; None takes the problem's own, if it has one.
-            options: of `recon.report.solution_report`, such as ``unit="1/mm"`` or ``window=(0, 0.03)``.
+            compare: name -> another `Solution` or image of the same shape, to set beside this one.
+            options: of `recon.report.solution_report` and `comparison_report`, such as ``name="TV"``,
+                ``unit="1/mm"`` or ``window=(0, 0.03)``.
         """
         from recon.report import solution_report
 
         if reference is None and self.problem is not None and self.problem.reference is not None:
             reference = self.problem.unflatten(self.problem.reference)
-        return solution_report(self, path, reference=reference, **options)
+        return solution_report(self, path, reference=reference, compare=compare, **options)
 
     def __repr__(self) -> str:
         end = "converged" if self.converged else "not converged"

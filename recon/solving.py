@@ -78,7 +78,7 @@ def solve(
 
     Raises:
         ShapeError, TypeError, ValueError, LookupError: anything that does not fit, before the first
-        iteration.
+            iteration.
         DivergenceError: NaN or a rising objective; it holds the last good image.
     """
     began = time.perf_counter()

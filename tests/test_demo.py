@@ -106,11 +106,14 @@ def test_every_panel_is_a_picture(demo: tuple[Path, dict[str, Any], str], proble
 
 def test_the_page_stands_alone_and_credits_the_data(demo: tuple[Path, dict[str, Any], str]):
     page = (demo[0] / "report.html").read_text()
-    assert "<script" not in page
+    assert len(re.findall("<script>", page)) == 1, "the viewer's"
+    assert len(re.findall('class="viewer"', page)) == len(PROBLEMS)
     addresses = re.findall(r'(?:src|srcset|href)="([^"]{0,40})', page)
     assert all(address.startswith("data:") for address in addresses)
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 4 * 6, "truth, two reconstructions, the data and two differences for each problem"
+    assert len(pictures) == 4 * 8, (
+        "truth, two results, the data, two differences, two profiles for each problem"
+    )
     for picture in pictures:
         with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
             image.verify()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from recon.linear import Identity as Identity
     from recon_operators.blur import Blur as Blur
     from recon_operators.ct import ParallelBeam as ParallelBeam
+    from recon_operators.ct_fan import FanBeam as FanBeam
     from recon_operators.gradient import Gradient as Gradient
     from recon_operators.mask import Mask as Mask
     from recon_operators.mri import CartesianMRI as CartesianMRI
@@ -21,6 +22,7 @@ _MODULES = {
     "Blur": "recon_operators.blur",
     "CartesianMRI": "recon_operators.mri",
     "Downsample": "recon_operators.resample",
+    "FanBeam": "recon_operators.ct_fan",
     "Gradient": "recon_operators.gradient",
     "Identity": "recon.linear",
     "Mask": "recon_operators.mask",
@@ -58,6 +60,30 @@ def recon_operators() -> list[OperatorEntry]:
                         "detector_offset": 0.3,
                     }
                 ),
+            ),
+        ),
+        OperatorEntry(
+            name="ct_fan",
+            factory="recon_operators.ct_fan:FanBeam",
+            summary="computed tomography, 2-D fan beam with a flat detector: line integrals of an attenuation map",
+            domain="real",
+            nonnegative=True,
+            tags=("ct",),
+            examples=(
+                Example({"shape": (6, 6), "angles": 8, "source_origin": 12.0, "origin_detector": 6.0}),
+                Example(
+                    {
+                        "shape": (7, 5),
+                        "pixel_size": 0.5,
+                        "angles": (0.1, 0.6, 1.1, 1.5, 2.0, 2.5, 3.0, 3.6, 4.1),
+                        "source_origin": 6.0,
+                        "origin_detector": 4.0,
+                        "detectors": 16,
+                        "detector_size": 0.6,
+                        "detector_offset": 0.3,
+                    }
+                ),
+                Example({"shape": (4, 7), "angles": 9, "source_origin": 50.0, "origin_detector": 0.0}),
             ),
         ),
         OperatorEntry(

@@ -1,4 +1,4 @@
-"""ASTRA's projectors for 2-D parallel beam on torch tensors, without a copy; the one file that imports ASTRA.
+"""ASTRA's projectors for 2-D scans on torch tensors; the one file that imports ASTRA.
 
 ASTRA is licensed under the GPL-3 and is an optional extra of this project.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon_operators.joseph import ParallelGeometry
+from recon_operators.scan_geometry import FanGeometry, ScanGeometry
 
 # ASTRA's GPU back-projector interpolates the sinogram at the pixel; the transpose of its forward projector
 # would spread each ray. On white noise the two differ by up to 18 % (more views: less); on smooth sinograms
@@ -51,19 +51,22 @@ def _astra() -> Any:
 
 
 class AstraProjector:
-    """ASTRA's CPU projector ``linear``: the matrix of `projection_matrix`, ray by ray and in float32.
+    """ASTRA's CPU projectors, in float32 and without a matrix, so any size fits; several threads for a batch.
 
-    Holds no matrix, so any size fits; several images are projected by several threads.
+    ``linear`` in parallel beam is the matrix of `projection_matrix`, ray by ray. In fan beam ``line_fanflat``
+    weights a pixel by the length of the ray inside it.
     """
 
-    def __init__(self, geometry: ParallelGeometry) -> None:
+    def __init__(self, geometry: ScanGeometry) -> None:
         astra = _astra()
         self.geometry = geometry
-        vectors = np.zeros((geometry.views, 6))
-        vectors[:, :2], vectors[:, 2:4], vectors[:, 4:] = _rays_middle_step(geometry, y_up=True)
+        if isinstance(geometry, FanGeometry):
+            kernel, kind, vectors = "line_fanflat", "fanflat_vec", _fan_vectors(geometry)
+        else:
+            kernel, kind, vectors = "linear", "parallel_vec", _parallel_vectors(geometry, y_up=True)
         self._number = astra.create_projector(
-            "linear",
-            astra.create_proj_geom("parallel_vec", geometry.detectors, vectors),
+            kernel,
+            astra.create_proj_geom(kind, geometry.detectors, vectors),
             astra.create_vol_geom(*geometry.shape),
         )
         weakref.finalize(self, astra.projector.delete, self._number)
@@ -95,12 +98,14 @@ class AstraProjector:
 
 
 class AstraCudaProjector:
-    """ASTRA's CUDA projector on one device: a batch of slices is one 3-D call on the tensors' own memory.
+    """ASTRA's CUDA projectors on one device, on the tensors' own memory.
 
-    ASTRA keeps the geometry of a call in the device's constant memory, so calls on one device take turns.
+    In parallel beam a batch of slices is one 3-D call; fans of slices above each other would tilt, so in fan
+    beam each image is a 2-D call. ASTRA keeps the geometry of a call in the device's constant memory, so
+    calls on one device take turns.
     """
 
-    def __init__(self, geometry: ParallelGeometry, device: torch.device) -> None:
+    def __init__(self, geometry: ScanGeometry, device: torch.device) -> None:
         self.geometry, self.device = geometry, device
         self._order = _smooth_order(geometry)
         self._numbers: dict[int, int] = {}
@@ -121,8 +126,17 @@ class AstraCudaProjector:
     def _apply(self, call: str, items: Tensor, shape: tuple[int, int]) -> Tensor:
         source = items.detach().to(torch.float32).contiguous()
         result = source.new_empty(len(source), *shape)
+        if isinstance(self.geometry, FanGeometry):
+            for one, its_result in zip(source, result, strict=True):
+                self._run(call, 0, one, its_result)
+        else:
+            self._run(call, len(source), source, result)
+        return result.to(items.dtype).mul_(self.geometry.pixel_size)
+
+    def _run(self, call: str, slices: int, source: Tensor, result: Tensor) -> None:
+        """One call for a stack of slices, or for a bare image where ``slices`` is 0."""
         with _one_call_at_a_time(self.device), torch.cuda.device(self.device):
-            number = self._projector(len(source))
+            number = self._projector(slices)
             if not self._written(call, number, source, result):
                 torch.cuda.empty_cache()  # ASTRA takes its memory from the driver, not from torch's reserve
                 if not self._written(call, number, source, result):
@@ -131,11 +145,11 @@ class AstraCudaProjector:
                         "nothing: most likely the device's memory is full; use a smaller batch, or "
                         "backend='matrix'"
                     )
-        return result.to(items.dtype).mul_(self.geometry.pixel_size)
 
     def _written(self, call: str, number: int, source: Tensor, result: Tensor) -> bool:
         """Run a call and find out whether it did anything: ASTRA 2.5.0 does not raise when one fails."""
-        direct = getattr(_astra().projector3d, call)
+        module = _astra().projector if isinstance(self.geometry, FanGeometry) else _astra().projector3d
+        direct = getattr(module, call)
 
         def largest(source: Tensor, result: Tensor) -> float:
             result.fill_(_UNWRITTEN)
@@ -153,24 +167,42 @@ class AstraCudaProjector:
         return found != _UNWRITTEN
 
     def _projector(self, slices: int) -> int:
-        """ASTRA's number of the projector for a stack of slices; one for each batch size met."""
+        """ASTRA's number of the projector for a stack of slices, or a bare image; one for each size met."""
         if slices not in self._numbers:
-            astra, geometry = _astra(), self.geometry
-            vectors = np.zeros((geometry.views, 12))
-            # ASTRA counts the rows of a 2-D image downwards along -y, those of a 3-D slice along +y
-            vectors[:, 0:2], vectors[:, 3:5], vectors[:, 6:8] = _rays_middle_step(geometry, y_up=False)
-            vectors[:, 11] = 1.0
-            if self._order is not None:
-                vectors = vectors[self._order]
-            number = astra.create_projector(
-                "cuda3d",
-                astra.create_proj_geom("parallel3d_vec", slices, geometry.detectors, vectors),
-                astra.create_vol_geom(*geometry.shape, slices),
-                options={"GPUIndex": self.device.index or 0},
-            )
-            weakref.finalize(self, astra.projector3d.delete, number)
+            astra, options = _astra(), {"GPUIndex": self.device.index or 0}
+            if slices:
+                geometries = self._stacked(slices)
+                number = astra.create_projector("cuda3d", *geometries, options=options)
+                weakref.finalize(self, astra.projector3d.delete, number)
+            else:
+                number = astra.create_projector("cuda", *self._flat(), options=options)
+                weakref.finalize(self, astra.projector.delete, number)
             self._numbers[slices] = number
         return self._numbers[slices]
+
+    def _flat(self) -> tuple[Any, Any]:
+        astra, geometry = _astra(), self.geometry
+        assert isinstance(geometry, FanGeometry)
+        vectors = self._ordered(_fan_vectors(geometry))
+        return (
+            astra.create_proj_geom("fanflat_vec", geometry.detectors, vectors),
+            astra.create_vol_geom(*geometry.shape),
+        )
+
+    def _stacked(self, slices: int) -> tuple[Any, Any]:
+        astra, geometry = _astra(), self.geometry
+        # ASTRA counts the rows of a 2-D image downwards along -y, those of a 3-D slice along +y
+        flat = _parallel_vectors(geometry, y_up=False)
+        vectors = np.zeros((geometry.views, 12))
+        vectors[:, 0:2], vectors[:, 3:5], vectors[:, 6:8] = flat[:, 0:2], flat[:, 2:4], flat[:, 4:6]
+        vectors[:, 11] = 1.0
+        return (
+            astra.create_proj_geom("parallel3d_vec", slices, geometry.detectors, self._ordered(vectors)),
+            astra.create_vol_geom(*geometry.shape, slices),
+        )
+
+    def _ordered(self, vectors: np.ndarray) -> np.ndarray:
+        return vectors if self._order is None else vectors[self._order]
 
 
 _device_locks: dict[int, threading.Lock] = {}
@@ -185,20 +217,27 @@ def _one_call_at_a_time(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _rays_middle_step(geometry: ParallelGeometry, *, y_up: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ray direction, detector middle and step between elements of each view, in pixels, each (views, 2)."""
+def _parallel_vectors(geometry: ScanGeometry, *, y_up: bool) -> np.ndarray:
+    """Ray direction, detector middle and step between elements of each view, in pixels, ``(views, 6)``."""
     theta = np.asarray(geometry.angles)
     sign = 1.0 if y_up else -1.0
     along = np.stack([np.cos(theta), sign * np.sin(theta)], axis=1)
     rays = np.stack([np.sin(theta), -sign * np.cos(theta)], axis=1)
-    return (
-        rays,
-        along * (geometry.detector_offset / geometry.pixel_size),
-        along * (geometry.detector_size / geometry.pixel_size),
-    )
+    middle = along * (geometry.detector_offset / geometry.pixel_size)
+    return np.hstack([rays, middle, along * (geometry.detector_size / geometry.pixel_size)])
 
 
-def _smooth_order(geometry: ParallelGeometry) -> np.ndarray | None:
+def _fan_vectors(geometry: FanGeometry) -> np.ndarray:
+    """Source, detector middle and step between elements of each view, in pixels, ``(views, 6)``."""
+    theta = np.asarray(geometry.angles)
+    along = np.stack([np.cos(theta), np.sin(theta)], axis=1)
+    towards_source = np.stack([np.sin(theta), -np.cos(theta)], axis=1)
+    middle = along * geometry.detector_offset - towards_source * geometry.origin_detector
+    lengths = [towards_source * geometry.source_origin, middle, along * geometry.detector_size]
+    return np.hstack(lengths) / geometry.pixel_size
+
+
+def _smooth_order(geometry: ScanGeometry) -> np.ndarray | None:
     """An order of the views in which rays turn slowly, or None if theirs is good.
 
     ASTRA launches its kernels anew whenever the rays change between mostly horizontal and mostly vertical,
@@ -208,4 +247,5 @@ def _smooth_order(geometry: ParallelGeometry) -> np.ndarray | None:
     horizontal = np.abs(np.cos(theta)) < np.abs(np.sin(theta))
     if np.count_nonzero(horizontal[1:] != horizontal[:-1]) <= _MOST_DIRECTION_CHANGES:
         return None
-    return np.argsort(np.mod(theta, np.pi), kind="stable")
+    period = 2 * np.pi if isinstance(geometry, FanGeometry) else np.pi
+    return np.argsort(np.mod(theta, period), kind="stable")

@@ -1,19 +1,25 @@
-"""Filtered back-projection for parallel beam: ramp filter, windows, weights of unequally spaced views."""
+"""Filtered back-projection for parallel and fan beam: ramp filter, windows, weights of rays and views."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from recon.linear import LinearOperator
-from recon_operators.joseph import ParallelGeometry
-from recon_operators.sparse_projector import sparse_projector
+from recon_operators.scan_geometry import FanGeometry, ParallelGeometry, ScanGeometry
+from recon_operators.sparse_projector import (
+    SparseProjector,
+    build_projector,
+    bytes_per_entry,
+    estimated_bytes,
+    sparse_projector,
+)
+from recon_operators.view_coverage import redundancy_weights, view_weights
 
 # Windows on the relative frequency nu in [0, 1], 1 at the cut-off.
 WINDOWS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -23,8 +29,6 @@ WINDOWS: dict[str, Callable[[Tensor], Tensor]] = {
     "hamming": lambda nu: 0.54 + 0.46 * torch.cos(math.pi * nu),
     "hann": lambda nu: 0.5 + 0.5 * torch.cos(math.pi * nu),
 }
-
-_WEDGE = 4.0  # a gap this many times wider than every other one holds no views by design, not by chance
 
 
 def weighted_views(
@@ -52,6 +56,46 @@ def weighted_views(
     return filtered * weights[:, None]
 
 
+def weighted_fan_views(
+    sinograms: Tensor,
+    geometry: FanGeometry,
+    filter: str = "ram-lak",  # noqa: A002
+    cutoff: float = 1.0,
+) -> Tensor:
+    """What fan-beam filtered back-projection adds up, each view times (source_origin / depth)^2 at a pixel.
+
+        f(x) = integral over theta of (source_origin / depth)^2 ((weight * cos(gamma) * p_theta) * h)(u(x))
+
+    on the detector scaled to the rotation axis (Kak and Slaney 1988, section 3.4.2), with the weights of
+    `redundancy_weights` in place of 1/2. Exact for every fan angle as the sampling becomes fine.
+
+    Args: as of `weighted_views`; the cut-off is relative to the detector's Nyquist frequency.
+    """
+    weights = redundancy_weights(geometry) * np.cos(geometry.fan_angles)
+    weights *= view_weights(geometry.angles, 2 * math.pi)[:, None]
+    weighted = sinograms * torch.as_tensor(weights, dtype=sinograms.dtype, device=sinograms.device)
+    return filter_views(weighted, geometry.detector_size_at_axis, filter, cutoff)
+
+
+def add_up_views(views: Tensor, geometry: ScanGeometry, most_bytes: int) -> Tensor:
+    """Back-project ``(B, views, detectors)`` by `ViewInterpolation`.
+
+    Its matrix is kept for the next call while it takes at most ``most_bytes``; else the views are added up in
+    parts whose matrices are smaller and forgotten.
+    """
+    whole = ViewInterpolation(geometry)
+    if estimated_bytes(whole.geometry) <= most_bytes:
+        return whole.adjoint(views)
+    size = 2 * whole.geometry.entries * bytes_per_entry(views.dtype)
+    parts = min(geometry.views, -(-size // max(most_bytes, 1)))
+    total = views.new_zeros(len(views), *geometry.shape)
+    for part in np.array_split(np.arange(geometry.views), parts):
+        angles = tuple(geometry.angles[view] for view in part)
+        some = ViewInterpolation(dataclasses.replace(geometry, angles=angles), shared=False)
+        total = total + some.adjoint(views[:, part[0] : part[-1] + 1])
+    return total
+
+
 class ViewInterpolation(LinearOperator):
     """Its adjoint adds up the views, each interpolated linearly at the pixels' middles.
 
@@ -63,15 +107,21 @@ class ViewInterpolation(LinearOperator):
     nonnegative = True
     flatten_batch = True
 
-    def __init__(self, geometry: ParallelGeometry) -> None:
+    def __init__(self, geometry: ScanGeometry, *, shared: bool = True) -> None:
+        """For a scan; its matrix is shared with equal scans and kept, or else built at every use."""
         super().__init__(geometry.shape, (geometry.views, geometry.detectors))
-        self.geometry = dataclasses.replace(geometry, weights="interpolation")
+        self.geometry: ScanGeometry = dataclasses.replace(geometry, weights="interpolation")
+        self.shared = shared
 
     def _forward(self, x: Tensor) -> Tensor:
-        return sparse_projector(self.geometry, x.dtype, x.device).forward(x)
+        return self._projector(x).forward(x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return sparse_projector(self.geometry, y.dtype, y.device).adjoint(y)
+        return self._projector(y).adjoint(y)
+
+    def _projector(self, items: Tensor) -> SparseProjector:
+        make = sparse_projector if self.shared else build_projector
+        return make(self.geometry, items.dtype, items.device)
 
 
 def filter_views(sinograms: Tensor, spacing: float, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # noqa: A002
@@ -110,28 +160,6 @@ def ramp_response(length: int, spacing: float, filter: str = "ram-lak", cutoff: 
     relative = torch.fft.rfftfreq(length, dtype=torch.float64) * 2 / cutoff
     window = torch.where(relative <= 1 + 1e-12, WINDOWS[filter](relative.clamp(max=1.0)), 0.0)
     return torch.fft.rfft(kernel).real * window / spacing
-
-
-def view_weights(angles: tuple[float, ...]) -> np.ndarray[Any, Any]:
-    """The part of the half circle [radian] that each view stands for: half the way to its two neighbours.
-
-    Views half a turn apart are the same view. Where one gap is more than four times wider than every other (a
-    scan over less than half a circle), the views at its rim stand for no more than their inner half, twice.
-    """
-    theta = np.mod(np.asarray(angles, dtype=np.float64), np.pi)
-    if theta.size == 1:
-        return np.array([np.pi])
-    order = np.argsort(theta, kind="stable")
-    after = np.diff(theta[order], append=theta[order[0]] + np.pi)
-    before = np.roll(after, 1)
-    widest = int(np.argmax(after))
-    others = np.delete(after, widest)
-    if theta.size > 2 and after[widest] > _WEDGE * others.max():
-        next_view = (widest + 1) % theta.size
-        after[widest], before[next_view] = before[widest], after[next_view]
-    weights = np.empty_like(theta)
-    weights[order] = (before + after) / 2
-    return weights
 
 
 def _fast_length(least: int) -> int:

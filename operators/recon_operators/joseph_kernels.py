@@ -1,9 +1,7 @@
-"""Compiled loops that count and write the rows of Joseph's projection matrix.
+"""Compiled loops that count and write the rows of projection matrices, and transpose them.
 
-Importing this file imports numba. Lengths are in detector elements. A pixel centre projects to
-u = across[view, column] + along[view, row] on the detector line, element t lies at t, and the pixel has the
-weight peak[view] * max(0, 1 - |u - t| / reach[view]) in its ray. Fractions at or below `CUTOFF` are rounding,
-not geometry, and are left out.
+Importing this file imports numba. A pixel has the weight peak * max(0, 1 - |across * column + down * row +
+offset|) in a ray. Fractions at or below `CUTOFF` are rounding, not geometry, and are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import numpy as np
 from numba import njit
 
 CUTOFF = 1e-7
+_LEVEL = 1e-9  # slopes below this are along the image's rows
 
 _Array = np.ndarray[Any, Any]
 
@@ -28,69 +27,103 @@ def _compiled(function: Any) -> Any:
 
 
 @_compiled
-def count_rays(across: _Array, along: _Array, reach: _Array, first: int, last: int, counts: _Array) -> None:
-    """Count the pixels that each ray of some views meets, into ``counts`` (views, detectors)."""
-    detectors = counts.shape[1]
-    for view in range(first, last):
-        distance, inverse = reach[view], 1.0 / reach[view]
-        for row in range(along.shape[1]):
-            for column in range(across.shape[1]):
-                u = across[view, column] + along[view, row]
-                for t in range(max(math.ceil(u - distance), 0), min(math.floor(u + distance) + 1, detectors)):
-                    if 1.0 - abs(u - t) * inverse > CUTOFF:
-                        counts[view, t] += 1
+def _met_columns(across: float, at_first: float, width: int) -> tuple[int, int]:
+    """The range of columns in which |across * column + at_first| may be below 1."""
+    if abs(at_first) - abs(across) * (width - 1) >= 1.0:
+        return 0, 0
+    if abs(across) < _LEVEL:
+        return 0, width
+    middle, reach = -at_first / across, 1.0 / abs(across)
+    return max(math.ceil(middle - reach), 0), min(math.floor(middle + reach) + 1, width)
+
+
+@_compiled
+def count_rays(
+    across: _Array,
+    down: _Array,
+    offset: _Array,
+    height: int,
+    width: int,
+    first: int,
+    last: int,
+    counts: _Array,
+) -> None:
+    """Count the pixels that some rays meet, into ``counts`` (rays,)."""
+    for ray in range(first, last):
+        slope = across[ray]
+        for row in range(height):
+            at_first = down[ray] * row + offset[ray]
+            start, stop = _met_columns(slope, at_first, width)
+            for column in range(start, stop):
+                if 1.0 - abs(slope * column + at_first) > CUTOFF:
+                    counts[ray] += 1
 
 
 @_compiled
 def fill_rays(
     across: _Array,
-    along: _Array,
-    reach: _Array,
+    down: _Array,
+    offset: _Array,
     peak: _Array,
+    height: int,
+    width: int,
     first: int,
     last: int,
     starts: _Array,
     columns: _Array,
     values: _Array,
 ) -> None:
-    """Write the rows of the matrix that belong to some views; ``starts`` (views, detectors) is used up."""
-    detectors = starts.shape[1]
-    width = across.shape[1]
-    for view in range(first, last):
-        distance, inverse = reach[view], 1.0 / reach[view]
-        for row in range(along.shape[1]):
-            for column in range(width):
-                u = across[view, column] + along[view, row]
-                for t in range(max(math.ceil(u - distance), 0), min(math.floor(u + distance) + 1, detectors)):
-                    fraction = 1.0 - abs(u - t) * inverse
-                    if fraction > CUTOFF:
-                        position = starts[view, t]
-                        starts[view, t] = position + 1
-                        columns[position] = row * width + column
-                        values[position] = peak[view] * fraction
+    """Write the rows of the matrix that belong to some rays."""
+    for ray in range(first, last):
+        slope, position = across[ray], starts[ray]
+        for row in range(height):
+            at_first = down[ray] * row + offset[ray]
+            start, stop = _met_columns(slope, at_first, width)
+            for column in range(start, stop):
+                fraction = 1.0 - abs(slope * column + at_first)
+                if fraction > CUTOFF:
+                    columns[position] = row * width + column
+                    values[position] = peak[ray] * fraction
+                    position += 1
 
 
 @_compiled
-def count_pixels(
-    across: _Array, along: _Array, reach: _Array, detectors: int, first: int, last: int, counts: _Array
+def count_fan_pixels(
+    cosine: _Array,
+    sine: _Array,
+    x: _Array,
+    y: _Array,
+    source: float,
+    focus: float,
+    middle: float,
+    detectors: int,
+    first: int,
+    last: int,
+    counts: _Array,
 ) -> None:
-    """Count the rays that meet each pixel of some image rows, into ``counts`` (height, width)."""
-    for row in range(first, last):
-        for view in range(across.shape[0]):
-            distance, inverse = reach[view], 1.0 / reach[view]
-            for column in range(across.shape[1]):
-                u = across[view, column] + along[view, row]
-                for t in range(max(math.ceil(u - distance), 0), min(math.floor(u + distance) + 1, detectors)):
-                    if 1.0 - abs(u - t) * inverse > CUTOFF:
-                        counts[row, column] += 1
+    """Count the elements between which each pixel of some image rows is seen, into ``counts`` (pixels,)."""
+    width = x.size
+    for pixel in range(first * width, last * width):
+        across, up = x[pixel % width], y[pixel // width]
+        for view in range(cosine.size):
+            depth = source - across * sine[view] + up * cosine[view]
+            u = focus * (across * cosine[view] + up * sine[view]) / depth + middle
+            below = math.floor(u)
+            if 0 <= below < detectors and 1.0 - (u - below) > CUTOFF:
+                counts[pixel] += 1
+            if 0 <= below + 1 < detectors and u - below > CUTOFF:
+                counts[pixel] += 1
 
 
 @_compiled
-def fill_pixels(
-    across: _Array,
-    along: _Array,
-    reach: _Array,
-    peak: _Array,
+def fill_fan_pixels(
+    cosine: _Array,
+    sine: _Array,
+    x: _Array,
+    y: _Array,
+    source: float,
+    focus: float,
+    middle: float,
     detectors: int,
     first: int,
     last: int,
@@ -98,16 +131,71 @@ def fill_pixels(
     columns: _Array,
     values: _Array,
 ) -> None:
-    """Write the rows of the transpose for some image rows; ``starts`` (height, width) is used up."""
-    for row in range(first, last):
-        for view in range(across.shape[0]):
-            distance, inverse = reach[view], 1.0 / reach[view]
-            for column in range(across.shape[1]):
-                u = across[view, column] + along[view, row]
-                for t in range(max(math.ceil(u - distance), 0), min(math.floor(u + distance) + 1, detectors)):
-                    fraction = 1.0 - abs(u - t) * inverse
-                    if fraction > CUTOFF:
-                        position = starts[row, column]
-                        starts[row, column] = position + 1
-                        columns[position] = view * detectors + t
-                        values[position] = peak[view] * fraction
+    """Write the rows of the transpose for some image rows: shares of two elements times (source / depth)^2.
+
+    x, y, source and depth are in any one length, focus and middle in detector elements.
+    """
+    width = x.size
+    for pixel in range(first * width, last * width):
+        across, up = x[pixel % width], y[pixel // width]
+        position = starts[pixel]
+        for view in range(cosine.size):
+            depth = source - across * sine[view] + up * cosine[view]
+            u = focus * (across * cosine[view] + up * sine[view]) / depth + middle
+            below = math.floor(u)
+            nearness = (source / depth) ** 2
+            if 0 <= below < detectors and 1.0 - (u - below) > CUTOFF:
+                columns[position] = view * detectors + below
+                values[position] = nearness * (1.0 - (u - below))
+                position += 1
+            if 0 <= below + 1 < detectors and u - below > CUTOFF:
+                columns[position] = view * detectors + below + 1
+                values[position] = nearness * (u - below)
+                position += 1
+
+
+@_compiled
+def _first_from(columns: _Array, start: int, stop: int, least: int) -> int:
+    """The first place in ``columns[start:stop]``, ascending, whose number is ``least`` or more."""
+    while start < stop:
+        middle = (start + stop) // 2
+        if columns[middle] < least:
+            start = middle + 1
+        else:
+            stop = middle
+    return start
+
+
+@_compiled
+def count_columns(starts: _Array, columns: _Array, first: int, last: int, counts: _Array) -> None:
+    """Count the entries of some columns of a matrix by rows, into ``counts`` (columns,)."""
+    for row in range(starts.size - 1):
+        stop = starts[row + 1]
+        entry = _first_from(columns, starts[row], stop, first)
+        while entry < stop and columns[entry] < last:
+            counts[columns[entry]] += 1
+            entry += 1
+
+
+@_compiled
+def fill_columns(
+    starts: _Array,
+    columns: _Array,
+    values: _Array,
+    first: int,
+    last: int,
+    places: _Array,
+    rows: _Array,
+    transposed: _Array,
+) -> None:
+    """Write some columns of a matrix by rows as rows of its transpose; ``places`` (columns,) is used up."""
+    for row in range(starts.size - 1):
+        stop = starts[row + 1]
+        entry = _first_from(columns, starts[row], stop, first)
+        while entry < stop and columns[entry] < last:
+            column = columns[entry]
+            place = places[column]
+            places[column] = place + 1
+            rows[place] = row
+            transposed[place] = values[entry]
+            entry += 1

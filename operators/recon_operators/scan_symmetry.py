@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon_operators.joseph import ParallelGeometry
+from recon_operators.scan_geometry import FanGeometry, ScanGeometry
 
 _SAME_DIRECTION = 1e-9  # radian
 _MOST_WASTE = 1.15  # computed rays per ray of the scan
+_MOST_WASTE_FAN = 1.5  # measured scans have gaps; several right-hand sides at once still make up for this
 
 _Array = np.ndarray[Any, Any]
 
@@ -33,6 +34,11 @@ class Turn:
         """Where a point (x, y), x to the right and y up, goes."""
         flips = np.diag([-1.0 if self.flip_columns else 1.0, -1.0 if self.flip_rows else 1.0])
         return flips @ np.array([[0.0, -1.0], [-1.0, 0.0]]) if self.transpose else flips
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether left and right are exchanged, which turning alone cannot do."""
+        return (self.transpose + self.flip_rows + self.flip_columns) % 2 == 1
 
     @property
     def opposite(self) -> Turn:
@@ -57,18 +63,20 @@ class Turn:
 class ScanSymmetry:
     """A part of a scan from which the whole follows by turning the image.
 
-    The line integral of x along any ray of the scan is that of a turned x along a ray of the part. By half a
-    turn one half of the detector suffices, and with the mirrorings and quarter turns of a square image and
-    equally spaced views an eighth of the rays.
+    The line integral of x along any ray of the scan is that of a turned x along a ray of the part. In parallel
+    beam half a turn makes one half of the detector suffice, and with the mirrorings and quarter turns of a
+    square image and equally spaced views an eighth of the rays. In fan beam turns exchange whole views, and
+    mirrorings also the ends of the detector.
 
     Attributes:
         part: the scan whose matrix is needed.
         turns: the turns of the image; one alone means that the part is the whole.
-        turn_of: for each view of the scan the number of the turn that gives the first half of its detector.
+        turn_of: for each view of the scan the number of the turn that gives it (parallel beam: the first half
+            of its detector).
         part_view_of: for each view of the scan the view of the part.
     """
 
-    part: ParallelGeometry
+    part: ScanGeometry
     turns: tuple[Turn, ...]
     turn_of: _Array
     part_view_of: _Array
@@ -76,51 +84,77 @@ class ScanSymmetry:
     def rays(self, detectors: int) -> Tensor:
         """For each ray of the scan its place in ``(turns, views, detectors)`` of the part.
 
-        The second half of a view is the first half of the view from the other side. Rays that a scan sees
-        from both sides share their place.
+        Rays that a parallel scan sees from both sides share their place.
         """
-        opposite = np.array([self.turns.index(turn.opposite) for turn in self.turns])
-        half, element = self.part.detectors, np.arange(detectors)
-        turn = np.where(element < half, self.turn_of[:, None], opposite[self.turn_of][:, None])
-        place = np.minimum(element, detectors - 1 - element)
-        rays = (turn * self.part.views + self.part_view_of[:, None]) * half + place
+        turn, element = self.turn_of[:, None], np.arange(detectors)
+        last = detectors - 1 - element
+        if isinstance(self.part, FanGeometry):
+            mirrored = np.array([turn.mirrors for turn in self.turns])
+            place = np.where(mirrored[turn], last, element)
+        else:  # the second half of a view is the first half of the view from the other side
+            opposite = np.array([self.turns.index(turn.opposite) for turn in self.turns])
+            turn = np.where(element < self.part.detectors, turn, opposite[turn])
+            place = np.minimum(element, last)
+        rays = (turn * self.part.views + self.part_view_of[:, None]) * self.part.detectors + place
         return torch.from_numpy(rays.reshape(-1))
 
 
 @functools.lru_cache(maxsize=64)
-def find_symmetry(geometry: ParallelGeometry) -> ScanSymmetry:
+def find_symmetry(geometry: ScanGeometry) -> ScanSymmetry:
     """The largest symmetry of a scan that computes hardly more rays than the scan has."""
+    fan = isinstance(geometry, FanGeometry)
     theta = np.asarray(geometry.angles)
+    # what a turn of the image moves: the fan's source, or the direction of the detector line
+    pointing = theta - np.pi / 2 if fan else theta
     half = (geometry.detectors + 1) // 2
-    for turns in _groups(geometry):
-        chosen, turn_of, part_view_of = _cover(theta, turns)
-        if len(turns) * chosen.size * half <= _MOST_WASTE * geometry.views * geometry.detectors:
-            part = dataclasses.replace(
-                geometry,
-                angles=tuple(theta[chosen].tolist()),
-                detectors=half,
-                detector_offset=float(geometry.positions[:half].mean()),
-            )
+    most = (_MOST_WASTE_FAN if fan else _MOST_WASTE) * geometry.views * geometry.detectors
+    for turns in _fan_groups(geometry) if fan else _parallel_groups(geometry):
+        chosen, turn_of, part_view_of = _cover(pointing, turns)
+        if len(turns) * chosen.size * (geometry.detectors if fan else half) <= most:
+            part: ScanGeometry = dataclasses.replace(geometry, angles=tuple(theta[chosen].tolist()))
+            if not fan:
+                offset = float(geometry.positions[:half].mean())
+                part = dataclasses.replace(part, detectors=half, detector_offset=offset)
             return ScanSymmetry(part, turns, turn_of, part_view_of)
     views = np.arange(geometry.views)
-    return ScanSymmetry(geometry, (Turn(False, False, False),), np.zeros_like(views), views)
+    return ScanSymmetry(geometry, (_TURNS[0],), np.zeros_like(views), views)
 
 
-def _groups(geometry: ParallelGeometry) -> list[tuple[Turn, ...]]:
+_TURNS = tuple(Turn(*choice) for choice in itertools.product((False, True), repeat=3))
+_MIRRORINGS = tuple(turn for turn in _TURNS if not turn.transpose)
+_ROTATIONS = tuple(turn for turn in _TURNS if not turn.mirrors)
+_HALF_TURN = tuple(turn for turn in _MIRRORINGS if not turn.mirrors)
+
+
+def _parallel_groups(geometry: ScanGeometry) -> list[tuple[Turn, ...]]:
     """Groups of turns to try, the largest first."""
     if geometry.detector_offset != 0:
         return []
-    turns = tuple(Turn(*choice) for choice in itertools.product((False, True), repeat=3))
-    mirrorings = tuple(turn for turn in turns if not turn.transpose)
-    half_turn = tuple(turn for turn in mirrorings if turn.flip_rows == turn.flip_columns)
-    square = geometry.shape[0] == geometry.shape[1]
-    return [turns, mirrorings, half_turn] if square else [mirrorings, half_turn]
+    return [_TURNS, _MIRRORINGS, _HALF_TURN] if _is_square(geometry) else [_MIRRORINGS, _HALF_TURN]
+
+
+def _fan_groups(geometry: ScanGeometry) -> list[tuple[Turn, ...]]:
+    """Groups of turns to try, the largest first; a shifted detector is not its own mirror image."""
+    mirrored = geometry.detector_offset == 0
+    square = _is_square(geometry)
+    allowed = (
+        (_TURNS, square and mirrored),
+        (_ROTATIONS, square),
+        (_MIRRORINGS, mirrored),
+        (_HALF_TURN, True),
+    )
+    return [turns for turns, fits in allowed if fits]
+
+
+def _is_square(geometry: ScanGeometry) -> bool:
+    return geometry.shape[0] == geometry.shape[1]
 
 
 def _cover(theta: _Array, turns: tuple[Turn, ...]) -> tuple[_Array, _Array, _Array]:
     """Views from which all follow, and for each view the turn and the chosen view that give it.
 
-    The view of the turned image in direction u shows the image in direction M^T u, M being the turn's matrix.
+    A view is known by a direction u at angle theta that turns with the image: the view of the turned image
+    at u shows the image at M^T u, M being the turn's matrix.
     """
     direction_of, directions = _distinct(theta)
     pointing = np.stack([np.cos(directions), np.sin(directions)])

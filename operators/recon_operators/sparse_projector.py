@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon_operators.joseph import ParallelGeometry, SparseRows, projection_matrix
+from recon_operators.joseph import SparseRows, projection_matrix
+from recon_operators.scan_geometry import ScanGeometry
 from recon_operators.scan_symmetry import ScanSymmetry, find_symmetry
 
 _INDEX_BYTES = 4
@@ -36,7 +37,7 @@ class SparseProjector:
         tables: how images are turned and rays are picked; None if the part is the whole.
     """
 
-    geometry: ParallelGeometry
+    geometry: ScanGeometry
     matrix: Tensor
     transpose: Tensor
     tables: TurnTables | None
@@ -161,17 +162,22 @@ def _sources(rays: Tensor, rows: int) -> tuple[Tensor, ...]:
     return tuple(tables)
 
 
-def estimated_bytes(geometry: ParallelGeometry, dtype: torch.dtype = torch.float32) -> int:
+def estimated_bytes(geometry: ScanGeometry, dtype: torch.dtype = torch.float32) -> int:
     """Memory that the matrices and tables of a geometry will take."""
     symmetry = find_symmetry(geometry)
     part, turns = symmetry.part, len(symmetry.turns)
     rays, pixels = part.views * part.detectors, part.shape[0] * part.shape[1]
     tables = 0 if turns == 1 else 2 * turns * pixels + turns * rays + geometry.views * geometry.detectors
-    return 2 * part.entries * (dtype.itemsize + _INDEX_BYTES) + (rays + pixels + tables) * _INDEX_BYTES
+    return 2 * part.entries * bytes_per_entry(dtype) + (rays + pixels + tables) * _INDEX_BYTES
+
+
+def bytes_per_entry(dtype: torch.dtype) -> int:
+    """Memory of one entry of one matrix: its value and its column."""
+    return dtype.itemsize + _INDEX_BYTES
 
 
 def sparse_projector(
-    geometry: ParallelGeometry, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    geometry: ScanGeometry, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> SparseProjector:
     """The matrices of a geometry: those of a living operator or of the cache, else built now."""
     return _cache.get(geometry, dtype, torch.device(device))
@@ -200,7 +206,7 @@ class MatrixCache:
         """Number of projectors remembered strongly."""
         return len(self._recent)
 
-    def get(self, geometry: ParallelGeometry, dtype: torch.dtype, device: torch.device) -> SparseProjector:
+    def get(self, geometry: ScanGeometry, dtype: torch.dtype, device: torch.device) -> SparseProjector:
         """The projector of a geometry; threads that ask for the same one wait for a single build."""
         key = (geometry, dtype, device)
         with self._lock:
@@ -209,7 +215,7 @@ class MatrixCache:
             found = self._living.get(key)
             if found is None:
                 found = (
-                    _build(geometry, dtype)
+                    build_projector(geometry, dtype)
                     if device.type == "cpu"
                     else self.get(geometry, dtype, torch.device("cpu")).to(device)
                 )
@@ -232,7 +238,7 @@ class MatrixCache:
             self._recent.clear()
 
 
-_Key = tuple[ParallelGeometry, torch.dtype, torch.device]
+_Key = tuple[ScanGeometry, torch.dtype, torch.device]
 
 
 class _KeyLock:
@@ -243,13 +249,16 @@ class _KeyLock:
 _cache = MatrixCache(most_bytes=2 * 1024**3)
 
 
-def _build(geometry: ParallelGeometry, dtype: torch.dtype) -> SparseProjector:
+def build_projector(
+    geometry: ScanGeometry, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> SparseProjector:
+    """The matrices of a geometry, built now and remembered nowhere."""
     symmetry = find_symmetry(geometry)
     precision = np.float64 if dtype == torch.float64 else np.float32
     matrix, transpose = projection_matrix(symmetry.part, precision, threads=torch.get_num_threads())
-    return SparseProjector(
-        geometry, sparse_tensor(matrix), sparse_tensor(transpose), TurnTables.of(symmetry, geometry.detectors)
-    )
+    tables = TurnTables.of(symmetry, geometry.detectors)
+    built = SparseProjector(geometry, sparse_tensor(matrix), sparse_tensor(transpose), tables)
+    return built if torch.device(device).type == "cpu" else built.to(torch.device(device))
 
 
 def sparse_tensor(rows: SparseRows) -> Tensor:

@@ -32,6 +32,13 @@ def recon_readers() -> Iterator[ReaderEntry]:
         requires=("scipy", "h5py"),
     )
     yield ReaderEntry(
+        name="fips",
+        factory="recon_data.fips:read_fips",
+        summary="fan-beam sinogram of the Finnish tomographic datasets with its geometry (.mat, by name)",
+        suffixes=(),
+        requires=("scipy", "h5py"),
+    )
+    yield ReaderEntry(
         name="numpy",
         factory="recon_data.numpy_arrays:read_numpy",
         summary="NumPy array, or one array of an .npz; never a pickle",

@@ -46,6 +46,8 @@ NUMERIC = {"double": "float64", "single": "float32", "logical": "bool"} | {
 }
 # How values are packed: often narrower than their class.
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+# How text is packed.
+LETTERS = {1: "utf-8", 2: "utf-8", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
 
 # Flags, dimensions and name of a variable take less.
 LONGEST_HEAD = 4096
@@ -85,6 +87,15 @@ class Variable:
             values.real, values.imag = real, imaginary[0]
             return values
         return real
+
+    def text(self) -> str:
+        """The letters of a char variable."""
+        parts = list(elements(_matrix(self.element, self.order), self.order))[3:]
+        if self.kind != "char" or len(parts) != 1 or parts[0].kind not in LETTERS:
+            raise ValueError(f"'{self.name}' is a {self}, not text")
+        encoding = LETTERS[parts[0].kind]
+        endian = {"<": "-le", ">": "-be"}[self.order] if encoding.startswith("utf-16") else ""
+        return bytes(parts[0].payload).decode(encoding + endian)
 
     def _numbers(self, part: Element) -> np.ndarray:
         if part.kind not in STORED:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recon.suggestions import did_you_mean
 
@@ -24,6 +25,10 @@ SCHWANNOMA = (
     "The Cancer Imaging Archive, doi:10.7937/TCIA.9YTJ-5Q73; "
     "Clark K. et al. (2013), J. Digit. Imaging 26, doi:10.1007/s10278-013-9622-7"
 )
+HELSINKI = (
+    "Meaney A., Silva de Moura F., Siltanen S. (2022), Helsinki Tomography Challenge 2022 open tomographic "
+    "dataset, doi:10.5281/zenodo.6984868"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,7 @@ class Sample:
         unit: the unit of its values, as in `Loaded.unit`.
         notes: what to know before using it.
         sha256: the checksum of the file.
+        options: what `recon.load` needs to know beside the file, such as the name of an array.
     """
 
     file: Path
@@ -47,6 +53,7 @@ class Sample:
     unit: str
     notes: str
     sha256: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 _SAMPLES = MappingProxyType(
@@ -99,6 +106,27 @@ _SAMPLES = MappingProxyType(
             "were not measured",
             sha256="bcfd07b767d26602bfccd08329321be57d500dc3f6b208cccddeb59162573045",
         ),
+        "fan_disc": Sample(
+            file=FOLDER / "sino_fan_htc2022_tb_merged.npz",
+            title="Fan-beam CT sinogram of a plastic disc with holes",
+            licence="CC-BY-4.0",
+            credit=HELSINKI,
+            unit="",
+            notes="549 views x 560 elements of line integrals, Mo tube at 45 kV; 27 to 334 degrees in steps of "
+            "0.5 without 165 to 184 and 254 to 269; merged from the challenge's limited-angle excerpts, in "
+            "float32; the geometry comes with it",
+            sha256="91a74cf05c826ece12db0c460a3e9c5e46e7c53ae0b15632247b2ed0a608b0d1",
+            options={"array": "sinogram"},
+        ),
+        "fan_disc_truth": Sample(
+            file=FOLDER / "sino_fan_htc2022_tb_groundtruth.png",
+            title="Segmentation of the plastic disc with holes",
+            licence="CC-BY-4.0",
+            credit=HELSINKI,
+            unit="",
+            notes="512 x 512, 0.1483 mm pixels, 1 where there is plastic; in place with the sinogram's geometry",
+            sha256="4b3ab25aa6eb49dc946203ef2ee655d3e64f4c5bc249babec3000b7da59b39c8",
+        ),
         "camera": Sample(
             file=FOLDER / "img_camera.png",
             title="Photograph of a photographer, grey",
@@ -141,7 +169,8 @@ def _load(name: str) -> Loaded:
     """The sample, with its title, licence and credit among its attributes."""
     from recon.loading import load
 
-    found, loaded = _SAMPLES[name], load(sample(name))
+    found = _SAMPLES[name]
+    loaded = load(found.file, **found.options)
     about = {"title": found.title, "licence": found.licence, "credit": found.credit}
     return replace(loaded, attributes={**loaded.attributes, **about})
 
@@ -169,6 +198,37 @@ def kspace_brain() -> Loaded:
 def kspace_brain_8_coils() -> Loaded:
     """The sample `kspace_brain_8_coils` (complex)."""
     return _load("kspace_brain_8_coils")
+
+
+def fan_disc() -> Loaded:
+    """The sample `fan_disc`, with the scan's geometry: ``recon.operator("ct_fan", **fan_disc().geometry)``.
+
+    Its image is the challenge's: 512 x 512 pixels, as large as an element seen on the rotation axis.
+    """
+    from recon.loading import load
+
+    file = _SAMPLES["fan_disc"].file
+
+    def read(array: str) -> list[float]:
+        return load(file, array=array).data.reshape(-1).tolist()
+
+    (source_origin,), (source_detector,), (element,) = read("sod_mm"), read("sdd_mm"), read("det_pixel_mm")
+    loaded = _load("fan_disc")
+    geometry = {
+        "shape": (512, 512),
+        "pixel_size": element * source_origin / source_detector,
+        "angles": tuple(math.radians(angle) for angle in read("angles_deg")),
+        "source_origin": source_origin,
+        "origin_detector": source_detector - source_origin,
+        "detectors": loaded.data.shape[-1],
+        "detector_size": element,
+    }
+    return replace(loaded, geometry=geometry)
+
+
+def fan_disc_truth() -> Loaded:
+    """The sample `fan_disc_truth`, 0 and 1."""
+    return _load("fan_disc_truth")
 
 
 def camera() -> Loaded:

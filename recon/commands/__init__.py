@@ -1,11 +1,13 @@
-"""The commands that work on images: simulate, solve, evaluate and demo, one a file."""
+"""The commands that work on images (simulate, solve, evaluate, demo) and on plugins (check, new), one a file."""
 
 from __future__ import annotations
 
 import typer
 
+from recon.commands.check import check_command
 from recon.commands.demo import demo_command
 from recon.commands.evaluate import evaluate_command
+from recon.commands.new import new_command
 from recon.commands.simulate import simulate_command
 from recon.commands.solve import solve_command
 
@@ -14,3 +16,5 @@ app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("solve")(solve_command)
 app.command("evaluate")(evaluate_command)
+app.command("check")(check_command)
+app.command("new")(new_command)

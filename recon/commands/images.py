@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from recon.loading import Loaded
+    from recon.solution import Solution
 
 WATER = 0.02  # 1/mm, at an effective energy of about 65 keV
 AIR = -1000.0  # HU
@@ -30,6 +32,7 @@ class ReadImage:
         water: attenuation of water [1/mm] that attenuation was made with from HU, if known.
         source: where it was read, in words.
         problem: the file of the problem that a solution solves, with its checksum; {} if unknown.
+        solution: what the image was read from, if it was a solution; its image keeps its own unit.
     """
 
     data: Tensor
@@ -38,6 +41,7 @@ class ReadImage:
     water: float | None = None
     source: str = ""
     problem: dict[str, Any] = dataclasses.field(default_factory=dict)
+    solution: Solution | None = None
 
     def as_attenuation(self, water: float) -> ReadImage:
         """An image in HU as attenuation in 1/mm; nothing is below 0."""
@@ -127,6 +131,28 @@ def reference_of_solution(image: ReadImage) -> ReadImage:
     return reference_of(path)
 
 
+def reference_of_solutions(images: Sequence[ReadImage]) -> ReadImage:
+    """The one reference of the problems that several solutions were made from; other images need none.
+
+    Raises:
+        ValueError: no problem is known, its file is gone or has changed, or two problems differ in it.
+    """
+    known = {image.problem["sha256"]: image for image in images if image.problem}
+    if not known:
+        return reference_of_solution(images[0])  # which says what is missing
+    first, *others = known.values()
+    reference = reference_of_solution(first)
+    for image in others:
+        other = reference_of_solution(image)
+        same = other.data.shape == reference.data.shape and bool((other.data == reference.data).all())
+        if not same or (other.unit, other.water) != (reference.unit, reference.water):
+            raise ValueError(
+                f"{first.source} and {image.source} were made from problems with different references: "
+                "give one for all with --reference FILE"
+            )
+    return reference
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
@@ -146,4 +172,5 @@ def _of_solution(path: Path) -> ReadImage:
         water=notes.get("water"),
         source=f"the solution in {path}",
         problem=problem if "file" in problem else {},
+        solution=solution,
     )

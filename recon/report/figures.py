@@ -43,6 +43,7 @@ LINES = {
     "dark": ("#56b4e9", "#e69f00", "#2fc09a", "#e59bc6", "#f0e442", "#ff8a4c", "#a99bea", "#ffffff"),
 }
 INK = {"light": "#1f2328", "dark": "#e6e8eb"}
+_PLOT_COLOURS = 128  # with their edges, and all of them transparent to some degree
 _GRID = {"light": "#d0d4d9", "dark": "#3d434b"}
 
 
@@ -181,6 +182,7 @@ def curves_png(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
+    from PIL import Image as PillowImage
 
     if not curves:
         raise ValueError("there is no curve to draw")
@@ -212,7 +214,8 @@ def curves_png(
         axis.legend(frameon=False, labelcolor=ink, fontsize=9, ncols=2 if len(curves) > 4 else 1)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    drawn = PillowImage.open(buffer)
+    return _encoded(drawn.quantize(_PLOT_COLOURS, method=PillowImage.Quantize.FASTOCTREE))  # a third of the size
 
 
 def _finite(label: str, curve: Curve) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

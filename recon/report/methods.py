@@ -181,16 +181,20 @@ def score_table(scores: Sequence[Score], items: int, labels: Sequence[str] = ())
     )
 
 
-def comparison_table(scores: Mapping[str, Sequence[Score]]) -> Table:
+def comparison_table(scores: Mapping[str, Sequence[Score]], unit: str = "") -> Table:
     """One row a method, one column a metric, the best value of each marked; a batch by its mean.
 
     Args:
         scores: name -> the same metrics in the same order.
+        unit: of the images, and so of their RMSE.
     """
     first = next(iter(scores.values()))
     means = [[float(score.value.mean()) for score in row] for row in scores.values()]
     printed = [
-        [_value(score, mean) for score, mean in zip(row, values, strict=True)]
+        [
+            with_unit(_value(score, mean), unit if score.name == "rmse" else "")
+            for score, mean in zip(row, values, strict=True)
+        ]
         for row, values in zip(scores.values(), means, strict=True)
     ]
     best = set()
@@ -276,7 +280,11 @@ def _call(provenance: Mapping[str, Any]) -> str:
         "stop": provenance.get("stop"),
         "seed": provenance.get("seed"),
     }
-    given = [f"{name}={value}" for name, value in arguments.items() if value is not None]
+    given = [
+        f"{name}={value}"
+        for name, value in arguments.items()
+        if value is not None and (name != "stop" or "(" in str(value))  # one step has no rule, only a reason
+    ]
     operator = _made(provenance.get("operator", {"name": "op"}))
     return f"recon.solve({', '.join([operator, ' + '.join(priors) or 'None', 'y', *given])})"
 
@@ -285,9 +293,9 @@ def _made(record: Mapping[str, Any]) -> str:
     """The specification of an operator or prior: its name with its arguments, or its own text."""
     if "text" in record:
         return str(record["text"])
-    arguments = record.get("arguments")
+    arguments = {key: value for key, value in record.get("arguments", {}).items() if value is not None}
     name = json.dumps(record["name"])
-    return f"({name}, {dict(arguments)})" if arguments else name
+    return f"({name}, {arguments})" if arguments else name
 
 
 def outcome(solved: Solved) -> str:

@@ -103,7 +103,7 @@ def comparison_report(
     sections = [*_images(methods, truths, None if window is None else checked_window(window), unit)]
     if scores:
         alone = len(methods) == 1
-        table = score_table(scores[first.name], len(first.items)) if alone else comparison_table(scores)
+        table = score_table(scores[first.name], len(first.items)) if alone else comparison_table(scores, unit)
         sections.append(Section(title="Scores", tables=[table]))
     solved = [(method, method.solved) for method in methods if method.solved is not None]
     if solved:

@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 __all__ = ["PackedValues", "bits_for", "pack"]
 
-_PRECISE_PIXELS = 1_000_000  # 16 bits of noise take about 1.8 MB a million pixels, 12 bits 1.2 MB
-_MOST_PIXELS = 6_000_000
+_BITS = {300_000: 16, 1_500_000: 14, 6_000_000: 12}  # up to so many pixels; keeps noise below about 8 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +27,8 @@ class PackedValues:
 
 
 def bits_for(pixels: int) -> int:
-    """Bits a pixel for a page with so many pixels: 16, then 12, and 0 where it would grow beyond reason."""
-    if pixels <= _PRECISE_PIXELS:
-        return 16
-    return 12 if pixels <= _MOST_PIXELS else 0
+    """Bits a pixel for a viewer of so many pixels: fewer for more, and 0 where a page would grow too large."""
+    return next((bits for most, bits in _BITS.items() if pixels <= most), 0)
 
 
 def pack(values: npt.NDArray[np.float64], bits: int) -> PackedValues:

@@ -5,7 +5,7 @@
   const NEAR = 16; // CSS pixels from the divider that still take hold of it
   const STILL = 4; // CSS pixels that a click may move
   const PAUSE = 400; // ms: a wheel that was scrolling the page a moment ago goes on doing so
-  let scrolledAt = 0; // ms, when the wheel last scrolled the page
+  let scrolledAt = -Infinity; // ms, when the wheel last scrolled the page
 
   /** The values of `recon.report.values.pack`. */
   async function unpacked(values, height, width) {

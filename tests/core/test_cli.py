@@ -643,12 +643,92 @@ class TestEvaluate:
         Path("half.dcm").write_bytes(dicom.read_bytes()[:1500])
         assert words in complaint(capsys, code, "evaluate", *arguments)
 
+    def test_several_results_make_one_table(self, scan: Path, capsys: pytest.CaptureFixture[str]):
+        assert run("solve", scan, "-o", "fbp") == 0
+        assert run("solve", scan, "--prior", "tv", "--weight", 0.01, "-o", "my tv") == 0
+        alone = {name: answer(capsys, "evaluate", name)["scores"] for name in ("fbp", "my tv")}
+        both = answer(capsys, "evaluate", "fbp", "my tv/solution.h5")
+        assert {row["name"]: row["scores"] for row in both["results"]} == alone
+        assert run("evaluate", "fbp", "my tv") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1].split() == [
+            "method",
+            *(f"{word}" for name in alone["fbp"] for word in _heading(name)),
+        ]
+        assert lines[2].startswith("fbp ")
+        assert lines[3].startswith("my tv ")
+        better = [first["value"] < second["value"] for first, second in zip(*alone.values(), strict=True)]
+        higher = [entry["higher_is_better"] for entry in alone["fbp"]]
+        wins = sum(more == wanted for more, wanted in zip(better, higher, strict=True))
+        assert lines[3].count("*") == wins
+        assert lines[2].count("*") == len(higher) - wins
+        for entry in alone["fbp"]:
+            assert f"{entry['name']}: {entry['convention']}" in lines
+
+    def test_results_in_hu_and_in_attenuation_are_compared(
+        self, scan: Path, dicom: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        assert run("solve", scan, "-o", "fbp") == 0
+        result = answer(capsys, "evaluate", "fbp", dicom)
+        assert result["unit"] == "1/mm"
+        assert result["results"][1]["scores"][0]["value"] > 100, "the slice itself, to float32"
+
+    def test_a_report_holds_all_results_and_no_typed_folder(
+        self, scan: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        assert run("solve", scan, "-o", "fbp") == 0
+        assert run("solve", scan, "--prior", "tv", "--weight", 0.01, "-o", "tv") == 0
+        assert answer(capsys, "evaluate", "fbp", "tv", "--report", "r/out.html")["report"] == "r/out.html"
+        page = Path("r/out.html").read_text("utf-8")
+        assert "<title>fbp and tv</title>" in page
+        assert page.count("<summary>") == 2
+        assert "Compared with the reference in scan.h5. Values are in 1/mm." in page
+        assert str(Path.cwd()) not in page
+        assert run("evaluate", "fbp", "--report", "r/out.html") == 0, "its own report is replaced"
+        assert "written: r/out.html" in capsys.readouterr().out
+        assert "<title>fbp</title>" in Path("r/out.html").read_text("utf-8")
+
+    def test_a_report_replaces_nothing_else(self, photo: Path, capsys: pytest.CaptureFixture[str]):
+        Path("notes.html").write_text("mine")
+        arguments = ("evaluate", photo, "--reference", photo, "--report")
+        assert "notes.html exists and this command did not write it" in complaint(
+            capsys, 1, *arguments, "notes.html"
+        )
+        assert "is the input itself" in complaint(capsys, 1, *arguments, photo, "--force")
+        assert Path("notes.html").read_text() == "mine"
+        assert run(*arguments, "notes.html", "--force") == 0
+        assert "Compared with photo.npy" in Path("notes.html").read_text("utf-8")
+
+    def test_results_that_do_not_go_together_are_named(
+        self, scan: Path, dicom: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        np.save("small.npy", np.zeros((4, 4), np.float32))
+        words = complaint(capsys, 1, "evaluate", photo, "small.npy", "--reference", photo)
+        assert "small.npy against photo.npy" in words
+        assert "(4, 4)" in words
+        assert "photo.npy is given twice" in complaint(
+            capsys, 2, "evaluate", photo, photo, "--reference", photo
+        )
+        assert "photo.npy does not say its unit" in complaint(
+            capsys, 1, "evaluate", photo, dicom, "--reference", photo
+        )
+        assert run("simulate", dicom, "--op", "ct_parallel:angles=5", "--water", 0.019, "-o", "b.h5") == 0
+        assert run("solve", scan, "-o", "one") == 0
+        assert run("solve", "b.h5", "-o", "two") == 0
+        assert "one and the solution in two were made from problems with different references" in complaint(
+            capsys, 1, "evaluate", "one", "two"
+        )
+
     def test_a_problem_without_reference_is_named(
         self, scan: Path, photo: Path, capsys: pytest.CaptureFixture[str]
     ):
         problem = recon.Problem.load(scan)
         recon.Problem(problem.operator, problem.data).save("measured.h5")
         assert "without a reference" in complaint(capsys, 1, "evaluate", photo, "--reference", "measured.h5")
+
+
+def _heading(score: dict[str, Any]) -> tuple[str, str]:
+    return score["name"], "\N{UPWARDS ARROW}" if score["higher_is_better"] else "\N{DOWNWARDS ARROW}"
 
 
 @pytest.mark.parametrize(

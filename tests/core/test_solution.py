@@ -16,7 +16,7 @@ from torch import Tensor
 
 import recon
 from recon.archive import FormatError
-from recon.provenance import plain
+from recon.provenance import environment, plain
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -120,6 +120,22 @@ def test_provenance_of_arrays_and_odd_values_is_json(tmp_path: Path) -> None:
     assert record["one"] == 1.0 and record["scalar"] == 2.5 and record["complex"] == "(1+2j)"
     assert record["none"] == "array (0,) float64" and record["long"] == "100 values"
     assert record["nested"] == {"1": "array (2,) torch.float32"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        (["/home/me/.venv/bin/recon", "solve", "my scan.h5", "-o", "out"], "recon solve 'my scan.h5' -o out"),
+        (["scripts/study.py"], "study.py"),
+        (["/lib/ipykernel_launcher.py", "-f", "/home/me/.local/share/kernel-1.json"], "a notebook"),
+        ([], "''"),
+    ],
+)
+def test_the_command_is_recorded_without_folders_that_nobody_typed(
+    typed: list[str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", typed)
+    assert environment()["command"] == command
 
 
 def test_a_solution_of_an_operator_made_of_arrays_is_saved(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from recon_operators.filtered_backprojection import (
     ViewInterpolation,
     filter_views,
     ramp_response,
-    view_weights,
     weighted_views,
 )
 from recon_operators.joseph import ParallelGeometry
+from recon_operators.view_coverage import view_weights
 from torch import Tensor
 
 

@@ -134,7 +134,7 @@ def test_the_next_process_finds_the_kernels_compiled() -> None:
         "from recon_operators.joseph import ParallelGeometry, projection_matrix\n"
         "projection_matrix(ParallelGeometry((4, 4), 1.0, (0.3,), 6, 1.0), np.float32)\n"
         "from recon_operators import joseph_kernels as k\n"
-        "for kernel in (k.count_rays, k.fill_rays, k.count_pixels, k.fill_pixels):\n"
+        "for kernel in (k.count_rays, k.fill_rays, k.count_columns, k.fill_columns):\n"
         "    assert sum(kernel.stats.cache_misses.values()) == 0, kernel\n"
     )
     projection_matrix(ParallelGeometry((4, 4), 1.0, (0.3,), 6, 1.0), np.float32)

@@ -12,6 +12,7 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[str] = []  # and data blocks
         self.text: list[str] = []
         self.feed(text)
         self.close()
@@ -26,6 +27,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
         if self.open[-1:] not in (["style"], ["script"]):
             self.text.append(data)
 

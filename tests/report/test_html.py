@@ -1,14 +1,16 @@
 """The page is one self-contained, well-formed, accessible file, written whole or not at all."""
 
 import base64
+import hashlib
+import json
 import re
 
-import jinja2
 import pytest
 import torch
 from pages import Page
 
 from recon.report.figures import curves_png, grey_png
+from recon.report.gallery import grey_figures, viewer_of
 from recon.report.html import (
     Figure,
     Record,
@@ -124,6 +126,87 @@ def test_dark_pages_get_the_dark_plot():
     assert base64.b64decode(source["srcset"].split(",")[1]) == plot().dark_png
 
 
+def page_with_viewer(**changes) -> str:
+    images = {"<FBP>": picture(), "TV": 1 - picture(), "Truth": picture() ** 2}
+    pictures = grey_figures(images, (0.0, 1.0), "1/mm")
+    viewer = viewer_of({"all": (images, pictures, (0.0, 1.0))}, unit="1/mm", reference="Truth", right=1)
+    section = Section(title="Images", figures=[*pictures.values()], viewer=viewer)
+    return render_report(Report(title="Compared", sections=[section], **changes))
+
+
+def test_a_viewer_is_hidden_until_its_script_runs_and_its_data_are_all_there():
+    page = Page(page_with_viewer())
+    (viewer,) = [attributes for attributes in page.all("div") if attributes.get("class") == "viewer"]
+    assert "hidden" in viewer
+    data = json.loads(page.scripts[0])
+    (stack,) = data["stacks"]
+    assert (stack["width"], stack["height"], stack["window"]) == (30, 20, [0.0, 1.0])
+    assert [layer["name"] for layer in stack["layers"]] == ["<FBP>", "TV", "Truth"]
+    assert [layer["isReference"] for layer in stack["layers"]] == [False, False, True]
+    assert (data["left"], data["right"], data["unit"]) == (0, 1, "1/mm")
+    images = {image["id"]: image for image in page.all("img")}
+    for layer in stack["layers"]:
+        assert images[layer["picture"]]["alt"].startswith(f"{layer['name']}: grey image")
+    profiles = [image["alt"] for place, image in images.items() if place.startswith("profile")]
+    assert [alt.split(",")[0] for alt in profiles] == ["Along row 10", "Along column 15"]
+
+
+def test_a_page_with_a_viewer_loads_nothing_and_trusts_its_own_script_alone():
+    text = page_with_viewer()
+    page = Page(text)
+    block, script = page.all("script")
+    assert block == {"type": "application/json"}
+    assert script == {}, "inside the page"
+    for tag, attributes in page.tags:
+        for name in ("src", "srcset", "href", "action", "data", "poster"):
+            assert attributes.get(name, "data:").startswith("data:"), tag
+        assert not [name for name in attributes if name.startswith("on")], "no handler in the text"
+    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    (policy,) = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "<FBP>" not in text.replace("\\u003cFBP\\u003e", "")
+    for call in ("fetch(", "XMLHttpRequest", "import(", "WebSocket", "sendBeacon", "eval("):
+        assert call not in page.scripts[1]
+
+
+def test_controls_of_a_viewer_have_labels():
+    page = Page(page_with_viewer())
+    text = page_with_viewer()
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    for canvas in page.all("canvas"):
+        assert canvas["tabindex"] == "0"
+        assert canvas["aria-describedby"] in ids
+    assert next(control["aria-label"] for control in page.all("input") if control["type"] == "range").strip()
+    labelled = re.findall(r"<label[^>]*>\s*(\w+)\s*<(?:input|select)", text)
+    assert labelled == ["Left", "Image", "Right", "Black", "White", "Row", "Column"]
+    for button in re.findall(r"<button[^>]*>[^<]*</button>", text):
+        assert re.search(r'aria-label="\w', button) or re.search(r">\w+<", button)
+
+
+def test_a_viewer_needs_its_pictures_on_the_page():
+    images = {"a": picture()}
+    figures = grey_figures(images, (0.0, 1.0), "")
+    viewer = viewer_of({"all": (images, figures, (0.0, 1.0))})
+    with pytest.raises(ValueError, match="the layer 'a' is not among the figures"):
+        Section(title="Images", viewer=viewer)
+
+
+def test_large_images_have_no_values_on_the_page():
+    images = {"a": torch.zeros(2500, 2500)}
+    viewer = viewer_of({"all": (images, grey_figures(images, (0.0, 1.0), ""), (0.0, 1.0))})
+    assert viewer.stacks[0].layers[0].values is None
+
+
+def test_the_best_value_is_marked_for_eyes_and_ears():
+    table = Table(
+        columns=("method", "psnr"), rows=[("A", "20"), ("B", "30")], caption="S", best=frozenset({(1, 1)})
+    )
+    text = render_report(Report(title="T", sections=[Section(title="S", tables=[table])]))
+    assert '<td class="best">30<span class="unseen"> (best)</span></td>' in text
+    assert "<td>20</td>" in text
+
+
 def test_texts_are_escaped():
     text = render_report(full_report())
     assert "<brains>" not in text
@@ -171,7 +254,7 @@ def test_the_page_is_written_into_a_new_folder(tmp_path):
 def test_an_error_leaves_the_old_report(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")
-    with pytest.raises(jinja2.UndefinedError):
+    with pytest.raises(AttributeError):
         write_report(path, Report(title="Bad", sections=["no section"]))
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]

@@ -1,6 +1,7 @@
 """The report on a solution says what was solved, how well, how it went and what produced it."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from torch import Tensor
 from recon.linear import Identity
 from recon.metrics import MSE, PSNR, SSIM, evaluate
 from recon.report.figures import ITEMS_SHOWN
-from recon.report.solution import default_metrics, score_table, solution_report
+from recon.report.methods import comparison_table, default_metrics, score_table
+from recon.report.solution import comparison_report, solution_report
 from recon.simulate import GaussianNoise
 from recon.solution import Solution
 from recon.solving import solve
@@ -100,6 +102,73 @@ def test_without_a_reference_there_is_nothing_to_compare_with(tmp_path):
     pictures = [image for image in page_of(path).all("img") if image["id"].startswith("figure")]
     assert len(pictures) == 1
     assert "Scores" not in words_of(path)
+
+
+def test_methods_are_compared_on_one_page(solution, tmp_path):
+    other = denoised(weight=0.01, reference=blocks())
+    compare = {"Weak": other, "Raw": 0.5 * blocks()}
+    path = solution.report(tmp_path / "r.html", blocks(), compare=compare, name="Auto", unit="1/mm")
+    page, words = page_of(path), words_of(path)
+    data = json.loads(page.scripts[0])
+    assert [layer["name"] for layer in data["stacks"][0]["layers"]] == ["Weak", "Raw", "Auto", "Reference"]
+    assert (data["left"], data["right"]) == (0, 2)
+    alts = [image["alt"] for image in page.all("img")]
+    maps = [alt for alt in alts if "difference map" in alt]
+    assert len(maps) == 3
+    assert len({alt.split("full colour at ")[1] for alt in maps}) == 1, "one scale for all"
+    for name, result in (("Weak", other), ("Auto", solution)):
+        psnr, ssim, _, rmse = evaluate(result.image, blocks(), default_metrics((24, 32), "1/mm"))
+        printed = f"{float(psnr.value):.2f}\N{NO-BREAK SPACE}dB"
+        assert re.search(rf"{name} (\S+ )*?{printed}", words)
+        for score in (psnr, ssim, rmse):
+            assert score.convention in words
+    assert "Raw: an image without a record of its making" in words
+    assert "Without iterations, and so without a curve: Raw." in words
+    assert "Search for the weight: Auto" in words
+    assert "Not converged: Weak, Auto." in words
+    summaries = re.findall(r"<summary>(.*?)</summary>", path.read_text("utf-8"))
+    assert summaries == ["Weak", "Raw", "Auto"]
+    objectives = [alt for alt in alts if alt.startswith("Objective up to")]
+    assert len(objectives) == 2  # against the iteration and against seconds
+    assert all("Weak from" in alt and "Auto from" in alt and "Raw" not in alt for alt in objectives)
+    assert next(alt for alt in alts if alt.startswith("PSNR [dB] up to iteration")).count("from") == 1
+
+
+def test_the_best_of_each_metric_is_marked():
+    def scores(value: float) -> list[Any]:
+        return evaluate(value * blocks(), blocks(), [PSNR(data_range=1.0), MSE()])
+
+    table = comparison_table({"A": scores(0.5), "B": scores(0.9), "C": scores(0.9), "D": scores(0.1)})
+    assert table.best == {(1, 1), (2, 1), (1, 2), (2, 2)}, "B and C, equal in print"
+    assert [row[0] for row in table.rows] == ["A", "B", "C", "D"]
+    assert comparison_table({"A": scores(0.5)}).best == frozenset(), "nothing to be better than"
+
+
+def test_the_call_that_made_it_is_on_the_page(solution, tmp_path):
+    words = words_of(solution_report(solution, tmp_path / "r.html"))
+    (call,) = re.findall(r"call (recon\.solve\(.*?seed=0\))", words)
+    assert call.startswith('recon.solve(("recon/identity", {')
+    assert "TotalVariation(weight=auto" in call
+    assert "stop=MaxIterations(40)" in call
+    assert "y, solver=ADMM(" in call
+
+
+def test_no_folder_that_nobody_typed_is_on_the_page(solution, tmp_path):
+    provenance = {
+        **solution.provenance,
+        "problem": {"file": "/home/someone/secret/scan.h5", "sha256": "0" * 64},
+    }
+    path = solution_report(dataclasses.replace(solution, provenance=provenance), tmp_path / "r.html")
+    assert "scan.h5" in words_of(path)
+    assert "someone" not in path.read_text("utf-8")
+
+
+def test_two_large_noisy_images_and_the_truth_make_a_page_below_three_megabytes(tmp_path):
+    noise = torch.randn(2, 512, 512, generator=torch.Generator().manual_seed(0))
+    truth = blocks().repeat_interleave(22, 0).repeat_interleave(16, 1)[:512]
+    images = {"much noise": truth + 0.2 * noise[0], "little noise": truth + 0.02 * noise[1]}
+    path = comparison_report(images, tmp_path / "r.html", truth)
+    assert path.stat().st_size < 3e6
 
 
 def test_of_a_batch_eight_items_are_shown_and_all_are_counted(tmp_path):
@@ -200,6 +269,19 @@ def test_tables_of_scores_can_name_their_images():
     assert [row[0] for row in table.rows] == ["FBP", "TV", "mean of all 2"]
     assert table.columns == ("image", "mse \N{DOWNWARDS ARROW}", "psnr \N{UPWARDS ARROW}")
     assert table.notes == [f"mse: {MSE().convention}", f"psnr: {PSNR(data_range=1.0).convention}"]
+
+
+def test_names_and_shapes_that_do_not_fit_are_refused(solution, tmp_path):
+    path = tmp_path / "new" / "r.html"
+    with pytest.raises(ValueError, match="'TV' is the name of the solution itself"):
+        solution.report(path, compare={"TV": solution}, name="TV")
+    with pytest.raises(ValueError, match="'Reference' is what the page calls the reference"):
+        solution.report(path, blocks(), compare={"Reference": solution})
+    with pytest.raises(ValueError, match=r"Small \(8, 8\), Reconstruction \(24, 32\)"):
+        solution.report(path, blocks(), compare={"Small": blocks()[:8, :8]})
+    with pytest.raises(ValueError, match="needs an image or a solution"):
+        comparison_report({}, path)
+    assert not path.parent.exists()
 
 
 def test_bad_calls_are_refused_and_leave_nothing(tmp_path):

@@ -1,0 +1,1 @@
+"""What writes the pages of the documentation that are not written by hand, and checks that they hold."""

@@ -1,0 +1,295 @@
+"""What the CT operators of every 2-D geometry share: backends, matrices, preconditioner, noise level."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.linear import LinearOperator, Step
+from recon_operators import astra_projector
+from recon_operators.scan_geometry import ScanGeometry
+from recon_operators.sinogram_noise import sinogram_noise
+from recon_operators.sparse_projector import SparseProjector, estimated_bytes, sparse_projector
+
+Backend = Literal["auto", "matrix", "astra"]
+_Projector = SparseProjector | astra_projector.AstraProjector | astra_projector.AstraCudaProjector
+
+
+class Tomography(LinearOperator):
+    """Line integrals of an image along the rays of a `ScanGeometry`; the base of the CT operators.
+
+    Args:
+        geometry: the scan.
+        backend: ``"matrix"``, ``"astra"``, or ``"auto"``, which chooses by device and memory.
+        memory_limit: most that ``"auto"`` spends on a matrix [bytes].
+    """
+
+    domain = "real"
+    nonnegative = True
+    flatten_batch = True
+
+    # whether "auto" prefers ASTRA to the matrix on a GPU
+    _astra_on_cuda = False
+
+    def __init__(self, geometry: ScanGeometry, backend: Backend, memory_limit: int) -> None:
+        super().__init__(geometry.shape, (geometry.views, geometry.detectors))
+        if backend not in ("auto", "matrix", "astra"):
+            raise ValueError(f"backend must be 'auto', 'matrix' or 'astra', got {backend!r}")
+        if backend == "astra" and not astra_projector.is_installed():
+            raise ImportError(astra_projector.NOT_INSTALLED)
+        if memory_limit != int(memory_limit) or memory_limit < 0:
+            raise ValueError(f"memory_limit must be a number of bytes >= 0, got {memory_limit!r}")
+        self.geometry = geometry
+        self.backend: Backend = backend
+        self.memory_limit = int(memory_limit)
+        # the buffer carries the device; computations use the geometry's float64 angles
+        self.register_buffer("angles", torch.tensor(geometry.angles, dtype=torch.float32), persistent=False)
+        self._projectors: dict[tuple[str, torch.dtype, torch.device], _Projector] = {}
+        self._symbol: Tensor | None = None
+        self._matrix_bytes = estimated_bytes(geometry)
+        self._warned = False
+
+    @property
+    def chosen_backend(self) -> Literal["matrix", "astra"]:
+        """The backend that projections use on the operator's device."""
+        if self.backend != "auto":
+            return self.backend
+        if self.device.type == "cuda" and not astra_projector.has_cuda():
+            return "matrix"
+        if self.device.type == "cuda" and self._astra_on_cuda:
+            return "astra"
+        if self.device.type not in ("cpu", "cuda") or self._matrix_bytes <= self.memory_limit:
+            return "matrix"
+        return "astra"
+
+    @property
+    def adjoint_kind(self) -> Literal["exact", "approximate"]:  # type: ignore[override]
+        """``"approximate"`` for ASTRA on a GPU: its back-projector is not its projector's transpose."""
+        return "approximate" if self.device.type == "cuda" and self.chosen_backend == "astra" else "exact"
+
+    @property
+    def adjoint_tolerance(self) -> float:  # type: ignore[override]
+        """Relative error of the adjoint on white noise; 0 for an exact one."""
+        return astra_projector.CUDA_ADJOINT_TOLERANCE if self.adjoint_kind == "approximate" else 0.0
+
+    def preconditioner(
+        self, rho: Sequence[Step], terms: Sequence[LinearOperator]
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The inverse of (c/|w| + sum_i rho_i S_i(w)) in the Fourier domain of the image.
+
+        S_i are the `approximate_symbol` of the terms; a term that has none counts with the mean eigenvalue of
+        K_i^H K_i, found by one random probe. See `approximate_symbol` for c/|w|; Ramani and Fessler, IEEE
+        Trans. Med. Imaging 31, 2012.
+        """
+        height, width = self.domain_shape
+        half = width // 2 + 1
+        total: Tensor = self.approximate_symbol()[:, :half]
+        for weight, term in zip(rho, terms, strict=True):
+            symbol = term.approximate_symbol()
+            part = _mean_eigenvalue(term, self.device) if symbol is None else symbol[:, :half].to(self.device)
+            total = total + weight * part
+
+        def apply(residual: Tensor) -> Tensor:
+            spectrum = torch.fft.rfft2(residual) / total.to(residual.dtype)
+            return torch.fft.irfft2(spectrum, s=(height, width))
+
+        return apply
+
+    def approximate_symbol(self) -> Tensor:
+        """Eigenvalues c/|w| of the convolution that A^T A nearly is, ``(height, width)``, in mm^2.
+
+        Many views measured finely make A^T A the convolution with views/pi * pixel_size^2/spacing / |x| per
+        unit area, spacing being the distance of neighbouring rays, and 1/|x| has the Fourier transform 1/|f|:
+        with f = w/(2 pi pixel_size) and w in radian per pixel,
+
+            c = 2 views pixel_size^3 / spacing.
+
+        In fan beam the rays are detector_size / magnification apart on the rotation axis. Elsewhere they are
+        denser in the views from near and sparser in those from afar, which over a turn nearly evens out.
+        At w = 0, where the finite image has no infinite eigenvalue, stands half the lowest frequency.
+        """
+        if self._symbol is not None:
+            return self._symbol
+        geometry = self.geometry
+        height, width = geometry.shape
+        vertical = torch.fft.fftfreq(height, device=self.device)[:, None] * 2 * math.pi
+        horizontal = torch.fft.fftfreq(width, device=self.device) * 2 * math.pi
+        radius = torch.sqrt(vertical.square() + horizontal.square())
+        radius[0, 0] = math.pi / math.sqrt(height * width)
+        self._symbol = 2 * geometry.views * geometry.pixel_size**3 / geometry.detector_size_at_axis / radius
+        return self._symbol
+
+    def noise_level(self, y: Tensor) -> Tensor:
+        """Root mean square over each sinogram of its noise's standard deviation; see `sinogram_noise`."""
+        return sinogram_noise(y)
+
+    def extra_repr(self) -> str:
+        """Geometry for `repr`."""
+        geometry = self.geometry
+        return (
+            f"{geometry.shape} pixels of {geometry.pixel_size:g} mm -> {geometry.views} views x "
+            f"{geometry.detectors} elements of {geometry.detector_size:g} mm, backend={self.backend!r}"
+        )
+
+    def _forward(self, x: Tensor) -> Tensor:
+        projector, images = self._prepared(x)
+        return projector.forward(images)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        projector, sinograms = self._prepared(y)
+        return projector.adjoint(sinograms)
+
+    def _gram(self, x: Tensor) -> Tensor:
+        projector, images = self._prepared(x)
+        return projector.adjoint(projector.forward(images))
+
+    def _prepared(self, items: Tensor) -> tuple[_Projector, Tensor]:
+        items = full_precision(items)
+        key = (self.chosen_backend, items.dtype, items.device)
+        if key not in self._projectors:
+            self._projectors[key] = self._projector(*key)
+        return self._projectors[key], items
+
+    def _projector(self, backend: str, dtype: torch.dtype, device: torch.device) -> _Projector:
+        if backend == "matrix":
+            return sparse_projector(self.geometry, dtype, device)
+        if device.type == "cuda":
+            if not astra_projector.has_cuda():
+                raise RuntimeError(
+                    f"backend='astra' cannot project on {device}: the installed ASTRA sees no CUDA device; "
+                    "use backend='matrix'"
+                )
+            return astra_projector.AstraCudaProjector(self.geometry, device)
+        if self.backend == "auto":
+            self._explain_memory_limit()
+        return astra_projector.AstraProjector(self.geometry)
+
+    def _explain_memory_limit(self) -> None:
+        needed, limit = self._matrix_bytes / 1024**3, self.memory_limit / 1024**3
+        problem = (
+            f"the projection matrix of {self.extra_repr()} would take {needed:.1f} GiB, over the "
+            f"memory_limit of {limit:.1f} GiB"
+        )
+        remedy = f"pass memory_limit={self._matrix_bytes} or more to build the matrix"
+        if not astra_projector.is_installed():
+            raise ImportError(
+                f"{problem}, and ASTRA is not installed: {remedy}, or pip install 'recon[astra]'"
+            )
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{problem}: ASTRA's CPU projector is used, some ten times slower and in float32; {remedy}",
+                stacklevel=2,
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._projectors.clear()  # what lies on the device left behind
+        self._symbol = None
+        super()._apply(fn, recurse)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without matrices and projectors: they are made again from the geometry."""
+        return {**self.__dict__, "_projectors": {}, "_symbol": None}
+
+
+def full_precision(items: Tensor) -> Tensor:
+    """float64 as it is, anything else as float32."""
+    return items if items.dtype == torch.float64 else items.to(torch.float32)
+
+
+# What the constructors check
+
+
+def image_shape(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of an image.
+
+    Raises:
+        ValueError: not two positive integers.
+    """
+    sides: list[Any] = np.asarray(shape).reshape(-1).tolist()
+    if len(sides) != 2 or any(side != int(side) or side < 1 for side in sides):
+        raise ValueError(f"shape must be two positive integers (rows, columns), got {shape!r}")
+    height, width = (int(side) for side in sides)
+    return height, width
+
+
+def length(name: str, value: float, *, least: float | None = None) -> float:
+    """A finite length [mm] above 0, or from ``least`` on.
+
+    Raises:
+        ValueError: it is none.
+    """
+    fine = value > 0 if least is None else value >= least
+    if not (math.isfinite(value) and fine):
+        raise ValueError(f"{name} must be a length in mm {'>' if least is None else '>='} 0, got {value!r}")
+    return float(value)
+
+
+def finite_offset(value: float) -> float:
+    """The offset of a detector [mm].
+
+    Raises:
+        ValueError: it is not finite.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"detector_offset must be a finite length in mm, got {value!r}")
+    return float(value)
+
+
+def detector_count(detectors: int | None, needed: float) -> int:
+    """The number of detector elements: as given, or as many as are needed.
+
+    Raises:
+        ValueError: not a positive integer.
+    """
+    if detectors is None:
+        return max(1, math.ceil(needed - 1e-9))
+    if detectors != int(detectors) or detectors < 1:
+        raise ValueError(
+            f"detectors must be a positive integer (or None to cover the image), got {detectors!r}"
+        )
+    return int(detectors)
+
+
+def radians(angles: int | Sequence[float] | Tensor, full_range: float) -> tuple[float, ...]:
+    """The angles of the views: as given, or a number of them equally spaced over ``full_range`` [radian].
+
+    Raises:
+        ValueError: no positive number, or angles that are none.
+    """
+    given = angles.detach().cpu().numpy() if isinstance(angles, Tensor) else np.asarray(angles)
+    if given.ndim == 0:
+        number: Any = given.item()
+        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1:
+            raise ValueError(
+                f"angles must be a positive number of views or a list of angles in radians, got {angles!r}"
+            )
+        return tuple(full_range * view / int(number) for view in range(int(number)))
+    theta = given.astype(np.float64).reshape(-1)
+    if theta.size == 0:
+        raise ValueError("angles is empty: give the number of views, or at least one angle in radians")
+    if not np.isfinite(theta).all():
+        raise ValueError(f"angles must be finite radians, got {theta[~np.isfinite(theta)][0]} among them")
+    largest = float(np.abs(theta).max())
+    if largest > 2 * math.pi + 1e-6:
+        warnings.warn(
+            f"angles up to {largest:g} are beyond 2 pi and look like degrees: pass radians, "
+            "numpy.deg2rad(angles)",
+            stacklevel=4,
+        )
+    return tuple(theta.tolist())
+
+
+def _mean_eigenvalue(term: LinearOperator, device: torch.device) -> float:
+    """Mean eigenvalue of K^H K, estimated by Hutchinson's method with one vector of signs."""
+    generator = torch.Generator().manual_seed(0)
+    signs = 2.0 * torch.randint(0, 2, term.domain_shape, generator=generator) - 1.0
+    return float(term(signs.to(device)).abs().square().sum()) / signs.numel()
