@@ -26,7 +26,7 @@ _TOPICS = {
 }
 _REST = "More"
 _PACKAGES = {
-    "recon_operators": "The operators that ship with recon, as classes.",
+    "recon_operators": "The operators that ship with recon, as classes; masks and coil maps for MRI.",
     "recon_priors": "The priors that ship with recon, as classes.",
     "recon_bridges": "Operators, priors and networks of other libraries as recon's, and recon's as theirs.",
 }

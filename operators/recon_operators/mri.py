@@ -292,7 +292,9 @@ def _full_mask(given: ArrayLike, maps: Tensor | None, shape: Sequence[int] | Non
     grid = tuple(maps.shape[1:]) if maps is not None else None if shape is None else tuple(shape)
     if is_named(given):
         if grid is None:
-            raise ValueError(f"the mask {str(given)!r} does not tell the size of the image: give shape=(H, W)")
+            raise ValueError(
+                f"the mask {str(given)!r} does not tell the size of the image: give shape=(H, W)"
+            )
         return make_mask(given, grid)
     try:
         mask = as_mask(given)
