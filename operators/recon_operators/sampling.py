@@ -176,12 +176,14 @@ def poisson_disc(
     if not 0 <= growth < math.inf:
         raise ValueError(f"growth must be a number >= 0, got {growth}")
     mask, wanted = _centre_and_rest(shape, acceleration, centre_fraction, "points")
+    if not wanted:
+        return mask
     generator = _generator(seed)
     order = torch.randperm(mask.numel(), generator=generator)
     order = order[mask.flatten()[order] == 0]
     relative = 1 + growth * _distance(shape)
     accepted = order  # a spacing of 1 everywhere excludes nothing
-    low, high = 1 / float(relative.max()), 2 * math.sqrt(mask.numel() / max(wanted, 1)) + 1
+    low, high = 1 / float(relative.max()), 2 * math.sqrt(mask.numel() / wanted) + 1
     for _ in range(_SEARCH_STEPS):
         spacing = (low + high) / 2
         found = _throw_darts(order, spacing * relative)
