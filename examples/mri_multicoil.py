@@ -6,7 +6,9 @@ Change "tv", the calibration region, or the data to a scan of yours: complex (co
 
 import torch
 from recon_data import samples
-from recon_operators import CartesianMRI, espirit, noise_covariance, prewhiten
+from recon_operators import CartesianMRI
+from recon_operators.coil_maps import espirit
+from recon_operators.coils import noise_covariance, prewhiten
 
 import recon
 from recon.report import save_comparison

@@ -21,6 +21,8 @@ image = torch.zeros(32, 32)
 image[10:22, 10:22] = 1.0
 solution = recon.solve(op, "tv", op.measure(image, noise="gaussian:std=0.05"), weight=0.05)
 assert (solution.image - image).abs().mean() < 0.05, "the wheel's solve is off"
+page = solution.report("report.html", image).read_text()
+assert "<canvas" in page and "class Viewer" in page and ".viewer {" in page, "the wheel's report lacks a file"
 P
 "$python" -P -m recon.cli plugins
 "$python" -P -m recon.cli show operator ct_parallel >/dev/null

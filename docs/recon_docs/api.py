@@ -21,15 +21,18 @@ _TOPICS = {
     "Priors": ("priors",),
     "Solvers": ("solvers",),
     "Stopping rules": ("stopping",),
-    "Data, noise, metrics": ("loading", "simulate", "metrics", "making"),
+    "Data, noise, metrics": ("loading", "saving", "simulate", "metrics", "making"),
     "Plugins": ("entries", "hookspecs", "parameters"),
 }
 _REST = "More"
 _PACKAGES = {
-    "recon_operators": "The operators that ship with recon, as classes; masks and coil maps for MRI.",
+    "recon.report": "Pictures and reports of images and solutions.",
+    "recon.testing": "The conformance kit, for authors of plugins.",
+    "recon_operators": "The operators that ship with recon, as classes, and what goes with them.",
     "recon_priors": "The priors that ship with recon, as classes.",
     "recon_bridges": "Operators, priors and networks of other libraries as recon's, and recon's as theirs.",
 }
+_MODULES = {"recon_operators": ("coil_maps", "coils", "sampling")}  # functions that are no operators
 
 
 def navigation() -> list[dict[str, str]]:
@@ -46,18 +49,23 @@ def files(config: MkDocsConfig, _: Files) -> Iterator[File]:
     for name, package in _packages().items():
         members = "".join(
             _also(name, member, home)
-            if (home := canonical(package, member)).startswith("recon.")
+            if (home := canonical(package, member)) in _of_the_core()
             else _directive(package, member)
-            for member in package.__all__
+            for member in _public(package)
         )
+        members += "".join(f"::: {name}.{module}\n\n" for module in _MODULES.get(name, ()))
         yield page(config, f"api/{name}.md", f"# {name}\n\n{_PACKAGES[name]}\n\n{members}")
 
 
 @functools.cache
 def documented() -> frozenset[str]:
     """The canonical names (``recon.linear.LinearOperator``) that have a place in these pages."""
-    packages = (recon, *_packages().values())
-    return frozenset(canonical(package, name) for package in packages for name in package.__all__)
+    packages = _packages().values()
+    return _of_the_core() | {canonical(package, name) for package in packages for name in _public(package)}
+
+
+def _of_the_core() -> frozenset[str]:
+    return frozenset(canonical(recon, name) for name in recon.__all__)
 
 
 def canonical(package: ModuleType, name: str) -> str:
@@ -98,9 +106,16 @@ def _packages() -> dict[str, ModuleType]:
             package = importlib.import_module(name)
         except ModuleNotFoundError:
             continue
-        if hasattr(package, "__all__"):
-            installed[name] = package
+        installed[name] = package
     return installed
+
+
+def _public(package: ModuleType) -> list[str]:
+    """The names that a package offers: its ``__all__``, else what it has taken from its own modules."""
+    own = f"{package.__name__}."
+    return getattr(package, "__all__", None) or sorted(
+        name for name, value in vars(package).items() if getattr(value, "__module__", "").startswith(own)
+    )
 
 
 def _address(topic: str) -> str:

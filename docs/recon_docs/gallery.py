@@ -13,7 +13,7 @@ from recon_docs import cache
 from recon_docs.markdown import page, prose
 
 SECTION = "Gallery"
-_WIDTH = 640  # px, of a thumbnail
+_HEIGHT = 320  # px, of a thumbnail: strips are cut at the sides by the card
 
 
 def navigation() -> list[dict[str, str]]:
@@ -27,23 +27,31 @@ def scripts() -> list[Path]:
 
 
 def files(config: MkDocsConfig, _: Files) -> Iterator[File]:
-    """The overview, the pages, their pictures and thumbnails."""
+    """The overview, the pages, and what the scripts wrote."""
     cards = []
     for path in scripts():
-        folder = cache.made(
-            f"gallery/{path.stem}", [cache.python(), path], path.name + path.read_text("utf-8")
-        )
-        picture = None if folder is None else folder / f"{path.stem}.png"
-        if picture is not None:
-            if not picture.is_file():
-                raise FileNotFoundError(f"{path} has not written {picture.name}")
-            yield File.generated(config, f"gallery/{picture.name}", abs_src_path=str(picture))
-            yield File.generated(
-                config, f"gallery/{path.stem}.small.png", abs_src_path=str(_thumbnail(picture))
-            )
-        cards.append(_card(path, with_picture=picture is not None))
+        program = path.name + path.read_text("utf-8")
+        folder = cache.made(f"gallery/{path.stem}", [cache.python(), path], program)
+        for name, written in _written(path, folder).items():
+            yield File.generated(config, f"gallery/{name}", abs_src_path=str(written))
+        cards.append(_card(path, with_picture=folder is not None))
         yield page(config, f"gallery/{path.stem}.md", _example_page(path, folder))
     yield page(config, "gallery/index.md", _overview(cards))
+
+
+def _written(path: Path, folder: Path | None) -> dict[str, Path]:
+    """A script's picture, its thumbnail and its report by their names beside the script's page."""
+    if folder is None:
+        return {}
+    picture, report = folder / f"{path.stem}.png", folder / f"{path.stem}.html"
+    if not picture.is_file():
+        raise FileNotFoundError(f"{path} has not written {picture.name}")
+    written = {picture.name: picture, f"{path.stem}.small.png": _thumbnail(picture)}
+    return written | ({_report_name(path): report} if report.is_file() else {})
+
+
+def _report_name(path: Path) -> str:
+    return f"{path.stem}.report.html"  # NAME.html is the page
 
 
 def title(path: Path) -> str:
@@ -76,6 +84,8 @@ def _example_page(path: Path, folder: Path | None) -> str:
     lines = [f"# {first}", prose(rest)]
     if folder is not None:
         lines.append(f"[![{first}]({path.stem}.png)]({path.stem}.png)")
+        if (folder / f"{path.stem}.html").is_file():
+            lines.append(f"It also writes [a report]({_report_name(path)}).")
         output = cache.printed(folder).strip()
         if output:
             lines.append(f"It prints:\n\n``` {{ .text .output }}\n{output}\n```")
@@ -90,6 +100,6 @@ def _thumbnail(picture: Path) -> Path:
     small = picture.with_suffix(".small.png")
     if not small.is_file():
         with Image.open(picture) as image:
-            image.thumbnail((_WIDTH, _WIDTH))
+            image.thumbnail((image.width, _HEIGHT))
             image.save(small)
     return small

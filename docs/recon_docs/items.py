@@ -24,6 +24,7 @@ _USE = {
     "noise": "recon.noise({call})",
     "metric": "recon.metric({call})",
 }
+_BY_SUFFIX = {"reader": 'recon.load("file{suffix}")', "writer": 'recon.save("file{suffix}", image)'}
 
 
 def navigation() -> list[dict[str, str]]:
@@ -59,8 +60,13 @@ def item_section(found: Found) -> str:
     entry = found.entry
     facts = [(label, _fact(label, text)) for label, text in item_facts(found) if label]
     lines = [f"## {entry.name} {{ #{entry.name} }}", _about(found), table(("", ""), facts)]
-    parameters = found.parameters()
-    if parameters:
+    missing = ", ".join(found.missing())
+    parameters = () if missing else found.parameters()
+    if missing:
+        lines.append(
+            f"Its parameters are listed where {missing} is installed: `recon show {entry.kind} {entry.name}`."
+        )
+    elif parameters:
         rows = [
             (
                 code(name),
@@ -73,7 +79,7 @@ def item_section(found: Found) -> str:
             for name, type_name, default, unit, allowed, description in parameter_rows(parameters)
         ]
         lines.append(table(PARAMETER_COLUMNS, rows))
-    elif entry.kind != "dataset":
+    else:
         lines.append("It takes no parameters.")
     calls = list(_calls(found))
     if calls:
@@ -107,7 +113,7 @@ def _is_public(name: str) -> bool:
 
 def _about(found: Found) -> str:
     """The first paragraph of the factory's docstring, or the summary."""
-    text: str = inspect.getdoc(found.load()) or found.entry.summary
+    text: str = ("" if found.missing() else inspect.getdoc(found.load())) or found.entry.summary
     return prose(" ".join(text.split("\n\n")[0].split()))
 
 
@@ -117,9 +123,9 @@ def _calls(found: Found) -> Iterator[str]:
         module, _, attribute = entry.factory.partition(":")
         yield f"from {module} import {attribute}"
         yield f"{attribute}()"
-    elif entry.kind == "reader":
+    elif entry.kind in _BY_SUFFIX:
         suffixes: tuple[str, ...] = getattr(entry, "suffixes", ())
-        yield from (f'recon.load("file{suffix}")' for suffix in suffixes[:1])
+        yield from (_BY_SUFFIX[entry.kind].format(suffix=suffix) for suffix in suffixes[:1])
     elif entry.kind in _USE:
         for example in entry.examples:
             call = ", ".join(

@@ -11,23 +11,12 @@ from recon.hookspecs import hookimpl
 if TYPE_CHECKING:
     from recon.linear import Identity as Identity
     from recon_operators.blur import Blur as Blur
-    from recon_operators.coil_maps import espirit as espirit
-    from recon_operators.coil_maps import espirit_eigen as espirit_eigen
-    from recon_operators.coil_maps import walsh as walsh
-    from recon_operators.coils import compress_coils as compress_coils
-    from recon_operators.coils import noise_covariance as noise_covariance
-    from recon_operators.coils import prewhiten as prewhiten
     from recon_operators.ct import ParallelBeam as ParallelBeam
     from recon_operators.ct_fan import FanBeam as FanBeam
     from recon_operators.gradient import Gradient as Gradient
     from recon_operators.mask import Mask as Mask
     from recon_operators.mri import CartesianMRI as CartesianMRI
     from recon_operators.resample import Downsample as Downsample
-    from recon_operators.sampling import equispaced as equispaced
-    from recon_operators.sampling import poisson_disc as poisson_disc
-    from recon_operators.sampling import radial as radial
-    from recon_operators.sampling import random_1d as random_1d
-    from recon_operators.sampling import random_2d as random_2d
 
 _MODULES = {
     "Blur": "recon_operators.blur",
@@ -38,17 +27,6 @@ _MODULES = {
     "Identity": "recon.linear",
     "Mask": "recon_operators.mask",
     "ParallelBeam": "recon_operators.ct",
-    "compress_coils": "recon_operators.coils",
-    "equispaced": "recon_operators.sampling",
-    "espirit": "recon_operators.coil_maps",
-    "espirit_eigen": "recon_operators.coil_maps",
-    "noise_covariance": "recon_operators.coils",
-    "poisson_disc": "recon_operators.sampling",
-    "prewhiten": "recon_operators.coils",
-    "radial": "recon_operators.sampling",
-    "random_1d": "recon_operators.sampling",
-    "random_2d": "recon_operators.sampling",
-    "walsh": "recon_operators.coil_maps",
 }
 __all__ = sorted(_MODULES)
 

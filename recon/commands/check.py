@@ -112,8 +112,9 @@ def _counted(counts: Mapping[Any, int]) -> str:
 
 def _summary(results: list[Result], seconds: float) -> str:
     counts = Counter(verdict.status for _, verdict, _ in results)
-    items = len({case.item for case, *_ in results})
-    return f"{len(results)} checks of {items} subjects: {_counted(counts)}, in {seconds:.1f} s"
+    subjects = len({case.item for case, *_ in results})
+    of = f"{subjects} subject{'s' if subjects > 1 else ''}"
+    return f"{len(results)} checks of {of}: {_counted(counts)}, in {seconds:.1f} s"
 
 
 def _as_dict(target: str, results: list[Result]) -> dict[str, Any]:

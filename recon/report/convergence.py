@@ -48,6 +48,8 @@ def convergence(methods: Sequence[Method]) -> Section:
             "Objectives with different priors or weights are different functions: compare where they become "
             "flat, not how high they are."
         )
+        if any(method.solved is not None and method.solved.weight_search for method in methods):
+            text.append("Seconds count the search for a weight.")
         if any(len(method.items) > 1 for method in methods):
             text.append("The curves are those of the first item.")
         missing = [name for name, own in curves.items() if not own]

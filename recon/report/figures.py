@@ -42,8 +42,8 @@ LINES = {
     "light": ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5d4a9c", "#000000"),
     "dark": ("#56b4e9", "#e69f00", "#2fc09a", "#e59bc6", "#f0e442", "#ff8a4c", "#a99bea", "#ffffff"),
 }
-INK = {"light": "#1f2328", "dark": "#e6e8eb"}
-_PLOT_COLOURS = 128  # with their edges, and all of them transparent to some degree
+_INK = {"light": "#1f2328", "dark": "#e6e8eb"}
+_PLOT_COLOURS = 128  # with the shades of their edges; a plot takes a third of its size in full colour
 _GRID = {"light": "#d0d4d9", "dark": "#3d434b"}
 
 
@@ -186,7 +186,7 @@ def curves_png(
 
     if not curves:
         raise ValueError("there is no curve to draw")
-    ink = INK[theme]
+    ink = _INK[theme]
     figure = Figure(figsize=(5.4, 3.2), dpi=150, facecolor="none")
     FigureCanvasAgg(figure)
     left = 0.17 if y_label else 0.13  # fixed margins: a layout engine takes three times as long as the plot
@@ -214,8 +214,8 @@ def curves_png(
         axis.legend(frameon=False, labelcolor=ink, fontsize=9, ncols=2 if len(curves) > 4 else 1)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    drawn = PillowImage.open(buffer)
-    return _encoded(drawn.quantize(_PLOT_COLOURS, method=PillowImage.Quantize.FASTOCTREE))  # a third of the size
+    octree = PillowImage.Quantize.FASTOCTREE  # the method that keeps transparency
+    return _encoded(PillowImage.open(buffer).quantize(_PLOT_COLOURS, method=octree))
 
 
 def _finite(label: str, curve: Curve) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

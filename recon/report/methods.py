@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +20,6 @@ __all__ = [
     "Solved",
     "comparison_table",
     "default_metrics",
-    "image_and_axes",
     "methods_of",
     "outcome",
     "record_of",
@@ -98,48 +97,42 @@ class Method:
     solved: Solved | None
 
 
-def image_and_axes(image: Image | Solved) -> tuple[Tensor, int]:
-    """The values, on the CPU, and how many trailing axes make one image: all, unless a solution says."""
-    if isinstance(image, Tensor | np.ndarray):
-        values = torch.as_tensor(image)
-        axes = values.ndim
-    else:
-        values, axes = image.image, image.item_ndim
-    return values.detach().cpu().resolve_conj(), axes
-
-
-def methods_of(results: Mapping[str, Image | Solved], item_ndim: int | None) -> list[Method]:
+def methods_of(
+    results: Mapping[str, Image | Solved], item_ndim: int | None = None, *, arrays: int | None = 2
+) -> list[Method]:
     """The methods of these names, all of one shape.
 
     Args:
         results: name -> solution or image.
-        item_ndim: how many trailing axes make one image; None takes what the solutions say, else at most 2.
+        item_ndim: how many trailing axes make one image; None takes what the first solution says.
+        arrays: the same where there is no solution to say it; None for all axes.
 
     Raises:
         ValueError: none, images of different shapes, or of fewer axes than an item has.
     """
     if not results:
         raise ValueError("a report needs an image or a solution, got none")
-    pairs = {name: image_and_axes(result) for name, result in results.items()}
-    shapes = {name: tuple(values.shape) for name, (values, _) in pairs.items()}
+    solved = {name: None if isinstance(r, Tensor | np.ndarray) else r for name, r in results.items()}
+    images = {
+        name: torch.as_tensor(result if isinstance(result, Tensor | np.ndarray) else result.image)
+        for name, result in results.items()
+    }
+    shapes = {name: tuple(image.shape) for name, image in images.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(f"images that are compared need one shape: {listed}")
     if item_ndim is None:
-        said = [
-            pairs[name][1] for name, result in results.items() if not isinstance(result, Tensor | np.ndarray)
-        ]
-        item_ndim = said[0] if said else 2
+        said = [run.item_ndim for run in solved.values() if run is not None]
+        item_ndim = said[0] if said else len(next(iter(shapes.values()))) if arrays is None else arrays
     methods = []
-    for name, result in results.items():
-        values = pairs[name][0]
-        if values.ndim < item_ndim:
+    for name, given in images.items():
+        image = given.detach().cpu().resolve_conj()
+        if image.ndim < item_ndim:
             raise ValueError(
-                f"the image has shape {tuple(values.shape)}, an item {item_ndim} axes (item_ndim)"
+                f"the image has shape {tuple(image.shape)}, an item {item_ndim} axes (item_ndim)"
             )
-        items = values.reshape(-1, *values.shape[values.ndim - item_ndim :])
-        solved = None if isinstance(result, Tensor | np.ndarray) else result
-        methods.append(Method(name=name, image=values, items=items, solved=solved))
+        items = image.reshape(-1, *image.shape[image.ndim - item_ndim :])
+        methods.append(Method(name=name, image=image, items=items, solved=solved[name]))
     return methods
 
 
@@ -199,10 +192,10 @@ def comparison_table(scores: Mapping[str, Sequence[Score]], unit: str = "") -> T
     ]
     best = set()
     for column, score in enumerate(first):
-        finite = [row[column] for row in means if not math.isnan(row[column])]
-        if len(finite) < 2:
+        known = [row[column] for row in means if not math.isnan(row[column])]
+        if len(known) < 2:
             continue
-        winner = (max if score.higher_is_better else min)(finite)
+        winner = (max if score.higher_is_better else min)(known)
         text = printed[[row[column] for row in means].index(winner)][column]
         best |= {(index, column + 1) for index, row in enumerate(printed) if row[column] == text}
     items = first[0].value.numel() if first else 1
@@ -264,11 +257,20 @@ def record_of(method: Method) -> Record:
     solved = method.solved
     if solved is None:
         return Record(title=method.name, values={"origin": "an image without a record of its making"})
-    values = dict(solved.provenance)
-    problem = values.get("problem")
-    if isinstance(problem, Mapping) and "file" in problem:
-        values["problem"] = {**problem, "file": PurePath(str(problem["file"])).name}
+    values = {name: _without_folders(value) for name, value in solved.provenance.items()}
     return Record(title=method.name, values={"call": _call(values), **values})
+
+
+def _without_folders(value: Any) -> Any:
+    """Absolute paths, which tell of a home folder, reduced to the name of the file; nested values too."""
+    if isinstance(value, Mapping):
+        return {name: _without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(item) for item in value]
+    for kind in (PurePosixPath, PureWindowsPath):
+        if isinstance(value, str) and kind(value).is_absolute():
+            return kind(value).name
+    return value
 
 
 def _call(provenance: Mapping[str, Any]) -> str:

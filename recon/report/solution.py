@@ -185,7 +185,7 @@ def _images(
                 title="Differences to the reference",
                 text="All on one scale." if count == 1 else "The maps of one item are on one scale.",
                 figures=differences,
-                figures_per_row=max(2, min(len(methods), 4)),
+                figures_per_row=min(together, 4) if count == 1 else max(2, min(len(methods), 4)),
             )
         )
     return sections

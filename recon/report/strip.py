@@ -20,7 +20,7 @@ from recon.report.figures import (
     display_window,
     plane,
 )
-from recon.report.methods import Solved, default_metrics, image_and_axes
+from recon.report.methods import Method, Solved, default_metrics, methods_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["save_comparison"]
 
 _PANEL = 2.9  # inches
+_USUAL = ("psnr", "ssim")
 _SHORT = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE", "rmse": "RMSE", "rmse_hu": "RMSE", "mse": "MSE"}
 
 
@@ -72,15 +73,27 @@ def save_comparison(
         raise ValueError("differences and metrics compare with a reference: give reference=")
     if pixel_size is not None and not (math.isfinite(pixel_size) and pixel_size > 0):
         raise ValueError(f"pixel_size is the side of a pixel in mm, got {pixel_size}")
-    shown, titles = {}, []
-    axes = max(image_and_axes(image)[1] for image in images.values())
-    for name, image in images.items():
-        shown[name], note = _one_item(name, image)
-        titles.append(f"{name} ({note})" if note else name)
-    truth = None if reference is None else _one_item("the reference", reference)[0]
-    _same_shape({**shown, **({} if truth is None else {"the reference": truth})})
+    methods = methods_of(images, arrays=None)
+    axes = methods[0].items.ndim - 1
+    shown = {method.name: _first(method.name, method.items) for method in methods}
+    truth = None
+    if reference is not None:
+        values = torch.as_tensor(reference).detach().cpu().resolve_conj()
+        truth = _first("the reference", values.reshape(-1, *values.shape[max(values.ndim - axes, 0) :]))
+        if truth.shape != methods[0].items.shape[1:]:
+            raise ValueError(
+                f"an image of shape {tuple(methods[0].items.shape[1:])} cannot be compared with a reference "
+                f"of shape {tuple(truth.shape)}"
+            )
+    titles = [_title(method) for method in methods]
     if scores is None:
-        scores = {} if truth is None else _scores(shown, truth, metrics, axes)
+        usual = [metric for metric in default_metrics(methods[0].items.shape[1:]) if metric.name in _USUAL]
+        chosen = usual if metrics is None else metrics
+        scores = {
+            name: evaluate(image, truth, chosen, item_ndim=axes)
+            for name, image in shown.items()
+            if truth is not None
+        }
     content = _drawn(
         shown, titles, truth, window, unit, scores=scores, differences=differences, pixel_size=pixel_size
     )
@@ -89,36 +102,22 @@ def save_comparison(
     return target
 
 
-def _one_item(name: str, image: Image | Solved) -> tuple[torch.Tensor, str]:
-    """The first item of an image, and in words what of the image the panel shows."""
-    values, axes = image_and_axes(image)
-    items = values.reshape(-1, *values.shape[values.ndim - axes :])
+def _first(name: str, items: torch.Tensor) -> torch.Tensor:
+    """The first item of a batch, if it can be shown."""
     if not len(items):
-        raise ValueError(f"{name}: a batch of shape {tuple(values.shape)} has no image to show")
-    batch = f"item 0 of {len(items)}" if len(items) > 1 else ""
+        raise ValueError(f"{name}: a batch of shape {tuple(items.shape)} has no image to show")
     try:
-        note = plane(items[0]).note
+        plane(items[0])
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return items[0], ", ".join(filter(None, [batch, note]))
+    return items[0]
 
 
-def _same_shape(images: Mapping[str, torch.Tensor]) -> None:
-    shapes = {name: tuple(image.shape) for name, image in images.items()}
-    if len(set(shapes.values())) > 1:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"images that are compared need one shape: {listed}")
-
-
-def _scores(
-    images: Mapping[str, torch.Tensor], truth: torch.Tensor, metrics: Sequence[Any] | None, axes: int
-) -> dict[str, Sequence[Score]]:
-    usual = [metric for metric in default_metrics(truth.shape) if metric.name in ("psnr", "ssim")]
-    chosen = usual if metrics is None else metrics
-    return {
-        name: evaluate(image, truth, chosen, item_ndim=min(axes, image.ndim))
-        for name, image in images.items()
-    }
+def _title(method: Method) -> str:
+    """The name, and what of the image the panel shows."""
+    batch = f"item 0 of {len(method.items)}" if len(method.items) > 1 else ""
+    notes = ", ".join(filter(None, [batch, plane(method.items[0]).note]))
+    return f"{method.name} ({notes})" if notes else method.name
 
 
 def _drawn(
@@ -153,7 +152,7 @@ def _drawn(
         _bare(axis)
     names = [*images, *([] if reference is None else ["reference"])]
     for axis, values, title, name in zip(grid[0], shown, [*titles, "reference"], names, strict=False):
-        grey = axis.imshow(values, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        grey = axis.imshow(values, cmap="gray", vmin=low, vmax=high)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("   ".join(_in_short(score) for score in scores.get(name, ())), fontsize=9)
     figure.colorbar(grey, ax=grid[0], shrink=0.9, aspect=25, label=unit, pad=0.01)
@@ -167,7 +166,6 @@ def _drawn(
                 cmap=DIFFERENCE_COLOURS,
                 vmin=-limit,
                 vmax=limit,
-                interpolation="nearest",
             )
             axis.set_title("difference to the reference", fontsize=10)
         figure.colorbar(colour, ax=grid[1], shrink=0.9, aspect=25, label=unit, pad=0.01)
@@ -186,8 +184,8 @@ def _bare(axis: "Axes") -> None:
 
 def _in_short(score: Score) -> str:
     value = float(score.value.mean())
-    number = f"{value:.2f}" if score.unit == "dB" else f"{value:.3g}"
-    return f"{_SHORT.get(score.name, score.name)} {number} {score.unit}".rstrip()
+    form = {"psnr": ".2f", "ssim": ".3f"}.get(score.name, ".3g")
+    return f"{_SHORT.get(score.name, score.name)} {value:{form}} {score.unit}".rstrip()
 
 
 def _conventions(scores: Mapping[str, Sequence[Score]]) -> list[str]:

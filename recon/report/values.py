@@ -34,7 +34,7 @@ def bits_for(pixels: int) -> int:
 def pack(values: npt.NDArray[np.float64], bits: int) -> PackedValues:
     """Pack finite values `(height, width)` with an error of at most half a step, the range / (2^bits - 1)."""
     low, high = float(values.min()), float(values.max())
-    step = (high - low) / (2**bits - 1) or 1.0
+    step = (high - low) / (2**bits - 1) or float(np.spacing(abs(low) or 1.0))  # a constant is exact
     integers = np.round((values - low) / step).astype(np.int64)
     change = np.diff(integers, axis=1, prepend=0).astype(np.uint16).view(np.int16)
     folded = ((change << 1) ^ (change >> 15)).view(np.uint16)

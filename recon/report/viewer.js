@@ -1,3 +1,4 @@
+// The viewer of a report: images under a divider, with zoom, values and profiles. It asks for nothing.
 "use strict";
 (() => {
   const ZOOM_STEP = 1.5;
@@ -26,11 +27,16 @@
 
   const limited = (value, low, high) => Math.min(Math.max(value, low), high);
 
-  function inWords(value) {
-    if (value === 0) return "0";
+  const minus = (text) => text.replace("-", "\u2212");
+
+  /** Four digits of a value, or fewer if the page holds it only to `step`. */
+  function inWords(value, step) {
     const size = Math.abs(value);
-    const text = size >= 1e5 || size < 1e-4 ? value.toExponential(3) : size >= 1000 ? value.toFixed(1) : value.toPrecision(4);
-    return text.replace("-", "\u2212");
+    if (size < step / 2) return "0";
+    const digits = Math.floor(Math.log10(size));
+    const places = Math.min(3 - digits, Math.ceil(-Math.log10(step)));
+    if (digits >= 5 || digits < -4) return minus(value.toExponential(limited(places + digits, 0, 3)));
+    return minus(value.toFixed(limited(places, 0, 12)));
   }
 
   /** Round numbers that divide [low, high] into about `count` parts. */
@@ -39,7 +45,8 @@
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
     const result = [];
-    for (let index = Math.ceil(low / step - 1e-9); index * step <= high + 1e-9 * step; index++) result.push(index * step);
+    for (let index = Math.ceil(low / step - 1e-9); index * step <= high + 1e-9 * step; index++)
+      result.push(index * step);
     return { places: result, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
   }
 
@@ -58,7 +65,8 @@
     const box = { left: 62, right: width - 8, top: 8, bottom: height - 40 };
     const last = first + lines[0].values.length - 1;
     let low = Infinity, high = -Infinity;
-    for (const { values } of lines) for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
+    for (const { values } of lines)
+      for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
     const room = (high - low) * 0.05 || Math.abs(high) * 0.05 || 1;
     low -= room; high += room;
     const x = (place) => box.left + ((place - first) / Math.max(last - first, 1)) * (box.right - box.left);
@@ -70,7 +78,7 @@
       added(svg, "line", { class: "grid", x1: box.left, x2: box.right, y1: y(value), y2: y(value) });
       const size = Math.max(Math.abs(low), Math.abs(high));
       const text = size >= 1e5 || size < 1e-3 ? value.toExponential(1) : value.toFixed(vertical.digits);
-      added(svg, "text", { x: box.left - 8, y: y(value) + 4, "text-anchor": "end" }, text.replace("-", "\u2212"));
+      added(svg, "text", { x: box.left - 8, y: y(value) + 4, "text-anchor": "end" }, minus(text));
     }
     for (const place of ticks(first, Math.max(last, first + 1), Math.max(2, Math.min(8, width / 80))).places) {
       if (!Number.isInteger(place)) continue;
@@ -125,7 +133,7 @@
         list.replaceChildren(...stack.layers.map((layer, number) => new Option(layer.name, number)));
         list.selectedIndex = chosen;
       }
-      for (const part of this.element.querySelectorAll("[data-wipe]")) part.hidden = stack.layers.length < 2;
+      for (const part of this.element.querySelectorAll("[data-wipe]")) part.hidden = !this.divides;
       this.reference = stack.layers.find((layer) => layer.isReference);
       this.parts.minus.hidden = !this.reference;
       this.parts.minus.textContent = this.reference ? `\u2212 ${this.reference.name}` : "";
@@ -145,10 +153,12 @@
         layer.still = document.getElementById(layer.picture);
         await layer.still.decode();
         if (!layer.values) continue;
+        layer.step = layer.values.step;
         try {
           layer.numbers = await unpacked(layer.values, stack.height, stack.width);
         } catch (error) {
-          this.parts.trouble.textContent = `The values cannot be read here (${error.message}): no read-out, no profiles.`;
+          const lost = "no read-out, no profiles";
+          this.parts.trouble.textContent = `The values cannot be read here (${error.message}): ${lost}.`;
           this.parts.trouble.hidden = false;
         }
         layer.values = null; // the text is not needed twice
@@ -181,7 +191,8 @@
     /** CSS pixels a pixel of the image takes, and where its top left corner is. */
     get place() {
       const scale = (this.size.width / this.stack.width) * this.zoom;
-      return { scale, left: this.size.width / 2 - this.centre.x * scale, top: this.size.height / 2 - this.centre.y * scale };
+      const { width, height } = this.size;
+      return { scale, left: width / 2 - this.centre.x * scale, top: height / 2 - this.centre.y * scale };
     }
 
     fit() {
@@ -195,7 +206,8 @@
       const x = (point.x - before.left) / before.scale, y = (point.y - before.top) / before.scale;
       this.zoom = limited(this.zoom * factor, 1, Math.max(1, Math.min(ZOOM_MOST, this.stack.width / 4)));
       const { scale } = this.place;
-      this.centre = { x: x + (this.size.width / 2 - point.x) / scale, y: y + (this.size.height / 2 - point.y) / scale };
+      const { width, height } = this.size;
+      this.centre = { x: x + (width / 2 - point.x) / scale, y: y + (height / 2 - point.y) / scale };
       this.draw();
     }
 
@@ -243,7 +255,7 @@
     }
 
     drawDivider(context, at, height) {
-      for (const [colour, width] of [["rgb(0 0 0 / .7)", 4], ["#fff", 2]]) {
+      for (const [colour, width] of [["rgb(0 0 0 / .75)", 5], ["#fff", 3]]) {
         context.strokeStyle = colour;
         context.lineWidth = width;
         context.beginPath();
@@ -255,8 +267,8 @@
 
     drawCross(context) {
       if (!this.held) return;
-      const { scale, left, top } = this.place;
-      const x = left + (this.cross.column + 0.5) * scale, y = top + (this.cross.row + 0.5) * scale;
+      const { scale } = this.place;
+      const { x, y } = this.crossPoint;
       const near = Math.max(4, scale * 0.5 + 2), far = near + 10;
       for (const [colour, width] of [["rgb(0 0 0 / .8)", 4], ["#ffd84d", 1.6]]) {
         context.strokeStyle = colour;
@@ -280,8 +292,10 @@
       this.parts.zoom.textContent = `\u00d7${this.zoom.toFixed(this.zoom < 10 ? 1 : 0)}`;
       this.parts.out.disabled = this.parts.fit.disabled = this.zoom === 1;
       this.parts.divider.value = Math.round(this.split * 1000);
-      this.parts.divider.setAttribute("aria-valuetext", `${Math.round(this.split * 100)} % ${left.name}, the rest ${right.name}`);
-      this.canvas.setAttribute("aria-label", this.divides ? `${left.name} to the left of the divider, ${right.name} to the right` : left.name);
+      const share = `${Math.round(this.split * 100)} % ${left.name}, the rest ${right.name}`;
+      this.parts.divider.setAttribute("aria-valuetext", share);
+      const both = `${left.name} to the left of the divider, ${right.name} to the right`;
+      this.canvas.setAttribute("aria-label", this.divides ? both : left.name);
       if (!this.held) return;
       this.parts.row.value = row;
       this.parts.column.value = column;
@@ -292,7 +306,8 @@
     readOut() {
       const { row, column } = this.under || this.cross;
       const place = row * this.stack.width + column;
-      this.parts.where.textContent = `${this.under ? "Under the pointer" : "At the cross"}: row ${row}, column ${column}`;
+      const where = this.under ? "Under the pointer" : "At the cross";
+      this.parts.where.textContent = `${where}: row ${row}, column ${column}`;
       this.parts["read-out"].replaceChildren(
         ...this.stack.layers.map((layer) => {
           const [line, head, name, swatch] = ["tr", "th", "div", "span"].map((tag) => document.createElement(tag));
@@ -302,9 +317,11 @@
           name.append(swatch, layer.name);
           head.append(name);
           line.append(head);
-          line.insertCell().textContent = inWords(layer.numbers[place]);
-          if (this.reference)
-            line.insertCell().textContent = layer === this.reference ? "" : inWords(layer.numbers[place] - this.reference.numbers[place]);
+          line.insertCell().textContent = inWords(layer.numbers[place], layer.step);
+          if (!this.reference) return line;
+          const difference = layer.numbers[place] - this.reference.numbers[place];
+          const step = Math.max(layer.step, this.reference.step);
+          line.insertCell().textContent = layer === this.reference ? "" : inWords(difference, step);
           return line;
         }),
       );
@@ -314,41 +331,62 @@
     profiles() {
       const { stack, layers } = this;
       const { row, column } = this.cross;
-      const half = { x: stack.width / this.zoom / 2, y: stack.height / this.zoom / 2 };
-      const seen = (centre, half, size) => [limited(Math.floor(centre - half), 0, size - 1), limited(Math.ceil(centre + half) - 1, 0, size - 1)];
-      const [first, last] = seen(this.centre.x, half.x, stack.width);
-      const [upper, lower] = seen(this.centre.y, half.y, stack.height);
-      const drawn = [...stack.layers].sort((a, b) => layers.includes(a) - layers.includes(b)); // what is compared lies on top
-      const lines = (values) =>
-        drawn.map((layer) => ({ values: values(layer.numbers), colour: layer.colour, width: layers.includes(layer) ? 1.6 : 1 }));
-      const along = lines((numbers) => numbers.subarray(row * stack.width + first, row * stack.width + last + 1));
-      const down = lines((numbers) => Float64Array.from({ length: lower - upper + 1 }, (_, k) => numbers[(upper + k) * stack.width + column]));
+      const seen = (centre, size) => {
+        const [first, end] = [centre - size / this.zoom / 2, centre + size / this.zoom / 2];
+        return [limited(Math.floor(first), 0, size - 1), limited(Math.ceil(end), 1, size)];
+      };
+      const [left, right] = seen(this.centre.x, stack.width);
+      const [top, bottom] = seen(this.centre.y, stack.height);
+      const along = (numbers) => numbers.subarray(row * stack.width + left, row * stack.width + right);
+      const down = (numbers) =>
+        Float64Array.from({ length: bottom - top }, (_, index) => numbers[(top + index) * stack.width + column]);
+      const drawn = [...stack.layers].sort((a, b) => layers.includes(a) - layers.includes(b)); // compared ones on top
+      const lines = (cut) =>
+        drawn.map((layer) => ({
+          values: cut(layer.numbers),
+          colour: layer.colour,
+          width: layers.includes(layer) ? 1.6 : 1,
+          name: layer.name,
+          step: layer.step,
+        }));
       this.parts["along-row"].textContent = `Along row ${row}`;
       this.parts["along-column"].textContent = `Along column ${column}`;
-      for (const [name, start, set, mark, label] of [["row-profile", first, along, column, "column"], ["column-profile", upper, down, row, "row"]]) {
-        drawLines(this.parts[name], start, set, mark, label);
-        const sides = layers.map((layer) => {
-          const { values } = set[drawn.indexOf(layer)];
-          return `${layer.name} from ${inWords(values[0])} to ${inWords(values[values.length - 1])}`;
-        });
-        const end = start + set[0].values.length - 1;
-        this.parts[name].setAttribute("aria-label", `Values of ${label} ${start} to ${end}: ${[...new Set(sides)].join("; ")}`);
-      }
+      this.profile(this.parts["row-profile"], left, lines(along), column, "column");
+      this.profile(this.parts["column-profile"], top, lines(down), row, "row");
+    }
+
+    profile(svg, first, lines, marked, label) {
+      drawLines(svg, first, lines, marked, label);
+      const ends = ({ name, values, step }) =>
+        `${name} from ${inWords(values[0], step)} to ${inWords(values[values.length - 1], step)}`;
+      const last = first + lines[0].values.length - 1;
+      svg.setAttribute("aria-label", `Values of ${label} ${first} to ${last}: ${lines.map(ends).join("; ")}`);
+    }
+
+    /** Where the middle of the cross is, in CSS pixels. */
+    get crossPoint() {
+      const { scale, left, top } = this.place;
+      return { x: left + (this.cross.column + 0.5) * scale, y: top + (this.cross.row + 0.5) * scale };
     }
 
     moveCross(row, column) {
-      this.cross = { row: limited(Math.round(row) || 0, 0, this.stack.height - 1), column: limited(Math.round(column) || 0, 0, this.stack.width - 1) };
-      const { scale, left, top } = this.place; // stays in view
-      const x = left + (this.cross.column + 0.5) * scale, y = top + (this.cross.row + 0.5) * scale;
-      this.centre.x += (x - limited(x, 0, this.size.width)) / scale;
-      this.centre.y += (y - limited(y, 0, this.size.height)) / scale;
+      const { width, height } = this.stack;
+      this.cross = {
+        row: limited(Math.round(row) || 0, 0, height - 1),
+        column: limited(Math.round(column) || 0, 0, width - 1),
+      };
+      const { x, y } = this.crossPoint; // stays in view
+      this.centre.x += (x - limited(x, 0, this.size.width)) / this.place.scale;
+      this.centre.y += (y - limited(y, 0, this.size.height)) / this.place.scale;
       this.draw();
     }
 
     /** The same in words, for those who do not see it. */
     say() {
-      const rows = this.stack.layers.map((layer) => `${layer.name} ${inWords(layer.numbers[this.cross.row * this.stack.width + this.cross.column])}`);
-      this.parts.status.textContent = `Row ${this.cross.row}, column ${this.cross.column}: ${rows.join(", ")}`;
+      const { row, column } = this.cross;
+      const place = row * this.stack.width + column;
+      const values = this.stack.layers.map((layer) => `${layer.name} ${inWords(layer.numbers[place], layer.step)}`);
+      this.parts.status.textContent = `Row ${row}, column ${column}: ${values.join(", ")}`;
     }
 
     listen() {
@@ -369,8 +407,12 @@
       };
       parts.low.addEventListener("change", rewindow);
       parts.high.addEventListener("change", rewindow);
-      for (const index of ["row", "column"])
-        parts[index].addEventListener("change", () => { this.moveCross(parts.row.valueAsNumber, parts.column.valueAsNumber); this.say(); });
+      const recross = () => {
+        this.moveCross(parts.row.valueAsNumber, parts.column.valueAsNumber);
+        this.say();
+      };
+      parts.row.addEventListener("change", recross);
+      parts.column.addEventListener("change", recross);
       canvas.addEventListener("keydown", (event) => this.onKey(event));
       canvas.addEventListener("dblclick", (event) => this.zoomBy(event.shiftKey ? 0.5 : 2, this.pointOf(event)));
       canvas.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
@@ -383,8 +425,7 @@
 
     onKey(event) {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      const { scale, left, top } = this.place;
-      const point = { x: left + (this.cross.column + 0.5) * scale, y: top + (this.cross.row + 0.5) * scale };
+      const point = this.crossPoint;
       const far = event.shiftKey ? 10 : 1;
       const moves = { ArrowLeft: [0, -far], ArrowRight: [0, far], ArrowUp: [-far, 0], ArrowDown: [far, 0] };
       if (event.key in moves && this.held) {

@@ -118,7 +118,7 @@ class Shrinking(Denoiser):
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Shrink, each item by its own sigma."""
-        sigma = torch.as_tensor(sigma, dtype=x.real.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+        sigma = torch.as_tensor(sigma, dtype=x.real.dtype, device=x.device).reshape(-1, *(1,) * (x.ndim - 1))
         return x / (1 + sigma**2)
 
 

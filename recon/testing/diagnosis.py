@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+
+Move = Callable[[Tensor], Tensor]
 
 _SAME = 1e-4
 """Relative error under which two matrices count as the same: the operator may compute in single precision."""
@@ -18,9 +21,9 @@ def describe_adjoint(
 ) -> str:
     """One sentence on how the matrix B of a wrong adjoint is related to A^H.
 
-    Tried in this order, each up to a constant factor: the conjugate is missing, A itself, the inverse, axes
-    swapped, an image or data axis flipped, shifted around or shifted with zeros, a factor a pixel or a datum.
-    If none fits, where the difference lies.
+    Tried in this order, each up to a constant factor: A^H itself, without the conjugate, A itself; the image or
+    the data flipped along an axis, rolled around it, shifted along it, with two axes swapped; the inverse; a
+    factor for every pixel or datum. If none fits, where the two differ.
 
     Args:
         forward: A, ``(m, n)``, real or complex.
@@ -45,17 +48,35 @@ def describe_adjoint(
         )
     if not bool(wrong.any()):
         return "B is zero: the adjoint gives nothing."
+    if (factor := _factor(wrong, right)) is not None:
+        return _scaled(
+            factor,
+            tuple(domain_shape),
+            float(torch.linalg.vector_norm(wrong - right) / torch.linalg.vector_norm(right)),
+        )
     for candidate, words in _candidates(right, tuple(domain_shape), tuple(range_shape)):
         factor = _factor(wrong, candidate)
-        if factor is None:
-            continue
-        if abs(factor - 1) <= _SAME:
-            return words + "."
-        return f"{words}, times {_number(factor)}{_origin(factor, n)}."
-    if forward.shape[0] >= n and _is_inverse(forward.to(common), wrong):
-        return "B A is the identity: the adjoint is the inverse of A; the adjoint of A is A^H."
-    return _diagonal(right, wrong, tuple(domain_shape), tuple(range_shape)) or _place(
-        right, wrong, tuple(domain_shape), tuple(range_shape)
+        if factor is not None:
+            return (
+                f"{words}."
+                if abs(factor - 1) <= _SAME
+                else f"{words}, times {_number(factor)}{_origin(factor, tuple(domain_shape))}."
+            )
+    if m >= n and _is_inverse(forward.to(common), wrong):
+        return "B A is the identity: the adjoint is the inverse of A, expected its conjugate transpose."
+    return _diagonal(right, wrong) or _place(right, wrong, tuple(domain_shape), tuple(range_shape))
+
+
+def _scaled(factor: complex, shape: tuple[int, ...], error: float) -> str:
+    """B = c A^H."""
+    if abs(factor - 1) <= 1e-6:
+        return (
+            f"B equals A^H but for a relative error of {error:.1e}: is something computed in lower precision?"
+        )
+    if isinstance(factor, float) and abs(factor + 1) <= _SAME:
+        return "B equals -A^H: the sign is wrong."
+    return (
+        f"B equals {_number(factor)} A^H: a scale factor is missing or superfluous{_origin(factor, shape)}."
     )
 
 
@@ -63,68 +84,47 @@ def _candidates(
     right: Tensor, domain_shape: tuple[int, ...], range_shape: tuple[int, ...]
 ) -> Iterator[tuple[Tensor, str]]:
     """What B may be instead of A^H, and how to say so; `right` is A^H, pixels by data."""
-    complex_ = right.is_complex() and bool(right.imag.any())
-    yield right, "B is A^H"
-    if complex_:
+    is_complex = right.is_complex() and bool(right.imag.any())
+    if is_complex:
         yield right.conj(), "B equals A^T, not A^H: the conjugate is missing"
     if right.shape[0] == right.shape[1]:
         yield right.mH, "B equals A itself: the adjoint repeats the forward operator"
-    for name, shape, axis_of in (("image", domain_shape, 0), ("data", range_shape, 1)):
-        for change, words in _changes(name, shape):
-            moved = change(right.T if axis_of else right)
-            moved = moved.T if axis_of else moved
-            yield moved, words
-            if complex_:
-                yield moved.conj(), f"{words}, and the conjugate is missing"
+    matrices = [(right, "")] + ([(right.conj(), ", and the conjugate is missing")] if is_complex else [])
+    for matrix, more in matrices:
+        for move, _, words in _moves(domain_shape, "image"):
+            yield (
+                move(matrix.reshape(*domain_shape, -1)).reshape(matrix.shape),
+                f"B equals A^H but for the image, which the adjoint gives {words}{more}",
+            )
+        for _, transposed, words in _moves(range_shape, "data"):
+            yield (
+                transposed(matrix.T.reshape(*range_shape, -1)).reshape(matrix.T.shape).T,
+                f"B equals A^H but for the data, which the adjoint takes {words}{more}",
+            )
 
 
-def _changes(name: str, shape: tuple[int, ...]) -> Iterator[tuple[_Change, str]]:
-    """Rearrangements of the first index of a matrix, which runs over the pixels of `shape`."""
-    what = "gives the right image" if name == "image" else "reads the right data"
+def _moves(shape: tuple[int, ...], name: str) -> Iterator[tuple[Move, Move, str]]:
+    """Rearrangements of the leading axes of a tensor: each, its transpose as a matrix, and its words."""
     for axis, side in enumerate(shape):
         if side > 1:
-            yield (
-                _Change(shape, lambda x, axis=axis: x.flip(axis)),
-                f"the adjoint {what} flipped along {name} axis {axis}: B equals A^H after that flip",
-            )
-    for axis, side in enumerate(shape):
-        for shift in sorted(range(-((side - 1) // 2), side // 2 + 1), key=abs):
-            if shift:
-                yield (
-                    _Change(shape, lambda x, axis=axis, shift=shift: x.roll(shift, axis)),
-                    f"the adjoint {what} rolled by {shift:+d} along {name} axis {axis}: B equals A^H after "
-                    "that shift",
-                )
-    for axis, side in enumerate(shape):
-        for shift in (1, -1) if side > 1 else ():
-            yield (
-                _Change(shape, lambda x, axis=axis, shift=shift: _shifted(x, shift, axis)),
-                f"the adjoint {what} shifted by {shift:+d} along {name} axis {axis}, zeros coming in: B equals "
-                "A^H after that shift",
-            )
+            flip = functools.partial(torch.flip, dims=(axis,))
+            yield flip, flip, f"flipped along {name} axis {axis}"
+    for change, words in ((torch.roll, "rolled"), (_shifted, "shifted")):
+        for axis, side in enumerate(shape):
+            shifts = range(-((side - 1) // 2), side // 2 + 1)
+            for shift in sorted((shift for shift in shifts if shift), key=abs):
+                there, back = (functools.partial(change, shifts=s, dims=axis) for s in (shift, -shift))
+                yield there, back, f"{words} by {shift:+d} along {name} axis {axis}"
     for first, second in itertools.combinations(range(len(shape)), 2):
         if shape[first] == shape[second] > 1:
-            yield (
-                _Change(shape, lambda x, first=first, second=second: x.transpose(first, second)),
-                f"the adjoint {what} with {name} axes {first} and {second} swapped",
-            )
+            swap = functools.partial(torch.transpose, dim0=first, dim1=second)
+            yield swap, swap, f"with {name} axes {first} and {second} swapped"
 
 
-class _Change:
-    """A rearrangement of images, applied to every column of a matrix."""
-
-    def __init__(self, shape: tuple[int, ...], change: object) -> None:
-        self.shape, self.change = shape, change
-
-    def __call__(self, matrix: Tensor) -> Tensor:
-        images = matrix.reshape(*self.shape, matrix.shape[1])
-        changed: Tensor = self.change(images)  # type: ignore[operator]
-        return changed.reshape(matrix.shape)
-
-
-def _shifted(x: Tensor, shift: int, axis: int) -> Tensor:
-    rolled = x.roll(shift, axis)
-    rolled.narrow(axis, 0 if shift > 0 else x.shape[axis] - 1, 1).zero_()
+def _shifted(x: Tensor, shifts: int, dims: int) -> Tensor:
+    """As `torch.roll`, but zeros come in at the border."""
+    rolled, side = x.roll(shifts, dims), x.shape[dims]
+    rolled.narrow(dims, 0 if shifts > 0 else side + shifts, abs(shifts)).zero_()
     return rolled
 
 
@@ -134,11 +134,15 @@ def _factor(wrong: Tensor, candidate: Tensor) -> complex | None:
     if energy == 0:
         return None
     factor = (candidate.conj() * wrong).sum() / energy
-    error = float(torch.linalg.vector_norm(wrong - factor * candidate))
-    if error > _SAME * float(torch.linalg.vector_norm(wrong)):
+    if _differs(wrong, factor * candidate):
         return None
     value = complex(factor)
     return value.real if abs(value.imag) <= _SAME * abs(value) else value
+
+
+def _differs(wrong: Tensor, candidate: Tensor) -> bool:
+    error, size = torch.linalg.vector_norm(wrong - candidate), torch.linalg.vector_norm(wrong)
+    return float(error) > _SAME * float(size)
 
 
 def _is_inverse(forward: Tensor, wrong: Tensor) -> bool:
@@ -153,37 +157,38 @@ def _number(factor: complex) -> str:
     return f"{factor:.6g}"
 
 
-def _origin(factor: complex, n: int) -> str:
-    """Where a well-known factor usually comes from; n is the number of pixels."""
-    if isinstance(factor, complex):
-        return ""
-    if abs(factor + 1) <= _SAME:
-        return ": the sign is wrong"
-    for value, words in ((n, "the number of pixels"), (math.sqrt(n), "the root of the number of pixels")):
-        if n > 1 and min(abs(factor / value - 1), abs(factor * value - 1)) <= _SAME:
-            power = "" if abs(factor / value - 1) <= _SAME else "one over "
-            return f" ({power}{words}: is an FFT without norm='ortho'?)"
+def _origin(factor: complex, shape: tuple[int, ...]) -> str:
+    """Where a factor that belongs to the image's shape usually comes from."""
+    counts = {math.prod(shape): "the number of pixels"}
+    counts |= {
+        side: f"the length of image axis {axis}" for axis, side in enumerate(shape) if side not in counts
+    }
+    for count, words in counts.items():
+        for value, named in ((count, words), (math.sqrt(count), f"the root of {words}")):
+            for wanted, power in ((value, ""), (1 / value, "one over ")):
+                if count > 2 and abs(factor / wanted - 1) <= _SAME:  # a factor of 2 has many causes
+                    return f" ({power}{named}: is there an FFT without norm='ortho'?)"
     return ""
 
 
-def _diagonal(
-    right: Tensor, wrong: Tensor, domain_shape: tuple[int, ...], range_shape: tuple[int, ...]
-) -> str:
+def _diagonal(right: Tensor, wrong: Tensor) -> str:
     """B = D A^H or B = A^H D with a diagonal D that is not constant."""
-    for matrix, target, name in ((right, wrong, "pixel"), (right.T, wrong.T, "datum")):
+    for matrix, target, product, name in (
+        (right, wrong, "B = D A^H", "pixel"),
+        (right.T, wrong.T, "B = A^H D", "datum"),
+    ):
         energy = matrix.abs().square().sum(1)
-        if int((energy > 0).sum()) == 0 or matrix.shape[1] < 2:
+        if matrix.shape[1] < 2 or not bool(energy.any()):
+            continue  # a single number is always a multiple of another
+        factors = (matrix.conj() * target).sum(1) / energy.clamp_min(torch.finfo(energy.dtype).tiny)
+        if _differs(target, factors[:, None] * matrix):
             continue
-        factors = (matrix.conj() * target).sum(1) / energy.clamp_min(1e-300)
-        error = float(torch.linalg.vector_norm(target - factors[:, None] * matrix))
-        if error <= _SAME * float(torch.linalg.vector_norm(target)):
-            sizes = factors[energy > 0]
-            sizes = sizes.real if not sizes.is_complex() or not bool(sizes.imag.any()) else sizes.abs()
-            side = "B = D A^H" if name == "pixel" else "B = A^H D"
-            return (
-                f"{side} with a factor of its own for every {name}, from {float(sizes.min()):.4g} to "
-                f"{float(sizes.max()):.4g}: a weighting is applied in one direction only."
-            )
+        sizes = factors[energy > 0]
+        sizes = sizes.real if not sizes.is_complex() or not bool(sizes.imag.any()) else sizes.abs()
+        return (
+            f"{product} with a factor of its own for every {name}, from {float(sizes.min()):.4g} to "
+            f"{float(sizes.max()):.4g}: a weighting is missing in one direction."
+        )
     return ""
 
 

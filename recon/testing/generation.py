@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recon.parameters import bind_arguments
 from recon.registry import Found
 from recon.testing.entries import entry_checks, match_checks, plugin_checks
 from recon.testing.kinds import checks_of, kind_of
@@ -79,6 +80,8 @@ def cases(target: Any, kind: str | None = None) -> Iterator[Case]:
 def _item_cases(found: Found, arguments: Mapping[str, Any] | None) -> Iterator[Case]:
     """The checks of an entry, then those of what each of its examples makes."""
     kind, entry = found.entry.kind, found.entry
+    if arguments is not None:  # those of the user: what is wrong with them is no fault of the item
+        bind_arguments(f"{kind} {entry.name}", found.parameters(), arguments)
     if missing := found.missing():
         skip = f"needs {', '.join(missing)}: {found.remedy}"
         yield from _cases(found.name, kind, entry_checks(found), skip=skip)

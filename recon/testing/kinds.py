@@ -34,6 +34,13 @@ def kind_of(item: Any) -> str:
 
 def checks_of(item: Any, entry: Entry | None = None) -> Checks:
     """The checks of an object, by its kind; what its entry declares is taken into account."""
+    checks = _checks_of_kind(item, entry)
+    if entry is not None and "cuda" not in entry.devices:
+        checks.pop("device", None)
+    return checks
+
+
+def _checks_of_kind(item: Any, entry: Entry | None) -> Checks:
     from recon.entries import MetricEntry, NoiseEntry, SolverEntry
 
     kind = kind_of(item)

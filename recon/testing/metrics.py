@@ -24,7 +24,7 @@ def check_identity(metric: Metric, higher_is_better: bool) -> None:
     reference = _images(1)
     same = float(metric(reference, reference)[0])
     require(same == same, "the score of equal images is NaN")
-    for size in (1e-4, 0.01, 0.1):
+    for size in (1e-4, -1e-4, 0.01, -0.01, 0.1, -0.1):
         other = float(metric(reference + size * _noise(1), reference)[0])
         fine = same >= other if higher_is_better else same <= other
         require(
@@ -35,17 +35,17 @@ def check_identity(metric: Metric, higher_is_better: bool) -> None:
 
 
 def check_direction(metric: Metric, higher_is_better: bool) -> None:
-    """More noise scores worse, in the direction that the entry states."""
+    """More noise, of either sign, scores worse in the direction that the entry states."""
     reference = _images(1)
-    levels = (0.01, 0.05, 0.2)
-    scores = [float(metric(reference + level * _noise(1), reference)[0]) for level in levels]
-    worse = [a > b if higher_is_better else a < b for a, b in itertools.pairwise(scores)]
-    require(
-        all(worse),
-        f"noise of {levels} scores {', '.join(f'{score:.4g}' for score in scores)}: "
-        f"not worse and worse, although {'higher' if higher_is_better else 'lower'} is better. "
-        "Is higher_is_better the wrong way round?",
-    )
+    for levels in ((0.01, 0.05, 0.2), (-0.01, -0.05, -0.2)):
+        scores = [float(metric(reference + level * _noise(1), reference)[0]) for level in levels]
+        worse = [a > b if higher_is_better else a < b for a, b in itertools.pairwise(scores)]
+        require(
+            all(worse),
+            f"noise of {levels} scores {', '.join(f'{score:.4g}' for score in scores)}: "
+            f"not worse and worse, although {'higher' if higher_is_better else 'lower'} is better. "
+            "Is higher_is_better the wrong way round?",
+        )
 
 
 def check_batch_equals_loop(metric: Metric) -> None:

@@ -71,8 +71,10 @@ def _require_finite_differences(way: Way, x: Tensor) -> None:
         )
         torch.autograd.gradgradcheck(way.apply, x, eps=0.1, atol=1e-5, rtol=1e-4, fast_mode=True)
     except RuntimeError as error:
+        numbers = " ".join(str(error).partition("The above quantities")[0].split()).rstrip(",")
         raise AssertionError(
-            f"the derivative of {way.name} differs from finite differences: {error}"
+            f"the derivative of {way.name} differs from finite differences: {numbers}. The derivative is made of "
+            "the adjoint: see dense_adjoint"
         ) from None
 
 

@@ -38,6 +38,8 @@ CLOSE_TO_SOLUTION = 1e-3
 """Relative error after thousands of iterations: what first-order methods reach on a condition number of 9."""
 BY_DEFAULT = 2e-2
 """Relative error at the algorithm's own stopping rule: usual rules ask for residuals of 1e-3."""
+SETTLED = 1e-9
+"""Relative change of an image that will not change any more."""
 KNOWN_NEEDS = ("adjoint", "prox")
 REFUSALS = (TypeError, ValueError)
 
@@ -81,7 +83,7 @@ def check_solution(solver: Any, known: Known) -> None:
     """The solution is the closed form, or the problem is refused."""
     if _refusal(solver, known.pose()) is not None:
         return
-    stop = RelativeChange(1e-11) | MaxIterations(5000) | TimeLimit("20s")
+    stop = RelativeChange(SETTLED) | MaxIterations(5000) | TimeLimit("20s")
     image, iterations = _solved(solver, known.pose(), stop)
     error = _error(image, known.solve(WEIGHT), known.data)
     require(error <= CLOSE_TO_SOLUTION, _wrong_solution(known, image, error, iterations))
@@ -208,7 +210,7 @@ def check_weight_per_item(solver: Any) -> None:
         state = reweighted(solver, problem, state)
         for _ in range(3000):
             before, state = solver.image(state), solver.step(problem, state)
-            if relative_error(solver.image(state), before) < 1e-11:
+            if relative_error(solver.image(state), before) < SETTLED:
                 break
         image = solver.image(state)
         for item, strength in enumerate(strengths):

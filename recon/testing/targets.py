@@ -56,9 +56,7 @@ def find_target(target: Any, kind: str | None = None) -> Target:
     wanted = KINDS if kind is None else () if kind == PLUGIN else (entry_class(kind).kind,)
     if not isinstance(target, str):
         if kind_of(target) not in wanted:
-            raise TargetError(
-                f"{_described(target)} is no {' or '.join(_checkable(wanted))}: there is nothing to check"
-            )
+            raise TargetError(f"{_described(target)} is not {_any_of(wanted)}: there is nothing to check")
         name = target.__name__ if isinstance(target, type) else type(target).__name__
         return Target(objects={name: target() if isinstance(target, type) else target})
     if match := _FILE.fullmatch(target):
@@ -137,7 +135,7 @@ def _from_file(path: Path, rest: str, kinds: tuple[str, ...]) -> dict[str, Any]:
     if not rest:
         if len(fitting) != 1:
             raise TargetError(
-                f"{path.name} defines {', '.join(fitting) or 'no ' + ' or '.join(_checkable(kinds))}: "
+                f"{path.name} defines {', '.join(fitting) or 'nothing that can be checked'}: "
                 f"write {path}:Class" + (f", such as {path}:{fitting[0]}" if fitting else "")
             )
         rest = fitting[0]
@@ -197,8 +195,14 @@ def _imported(path: Path) -> Any:
     return module
 
 
-def _checkable(kinds: tuple[str, ...]) -> list[str]:
-    return [kind for kind in kinds if kind in ("operator", "prior", "solver", "metric", "noise")]
+def _any_of(kinds: tuple[str, ...]) -> str:
+    """The kinds among these of which an object can be recognised, in words."""
+    words = {"operator": "an operator", "prior": "a prior", "solver": "a solver", "metric": "a metric"}
+    words["noise"] = "a noise model"
+    named = [words[kind] for kind in kinds if kind in words] or [
+        f"of a kind that can be checked ({kinds[0]})"
+    ]
+    return " or ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
 
 
 def _not_checkable(path: Path, name: str, found: Any, kinds: tuple[str, ...]) -> str:
@@ -210,7 +214,7 @@ def _not_checkable(path: Path, name: str, found: Any, kinds: tuple[str, ...]) ->
     ]:
         hint = f"; as a solver it has {', '.join(methods)} only"
     return (
-        f"{path.name}:{name} is {_described(found)}{hint}, not a {' or '.join(_checkable(kinds))}: an operator "
+        f"{path.name}:{name} is {_described(found)}{hint}, not {_any_of(kinds)}: an operator "
         "derives from recon.LinearOperator, a prior from recon.Functional, Denoiser or Generator, and a solver "
         "has start, step, image and default_stop"
     )

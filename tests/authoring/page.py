@@ -14,6 +14,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 SECONDS = 120  # the longest that one command may take
+DECIMAL = r"(?<![\w.])\d+\.\d+(?![\w.])"  # no part of a version or of 3.3e-01
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,7 @@ class Command:
 def run_page(page: Path, folder: Path, environment: Mapping[str, str]) -> None:
     """Go through a page in a folder: write every block with a title, run every ``console`` block in one shell.
 
-    The output shown must be what is printed, spaces aside; ``...`` stands for any text, and for any lines where
-    it is a line of its own. Where none is shown, none is compared. A command must succeed, unless the next one
+    The output shown must be what is printed, as `matches` says. Where none is shown, none is compared. A command must succeed, unless the next one
     is ``echo $?``.
 
     Raises:
@@ -91,14 +91,31 @@ def commands(block: Block) -> list[Command]:
 
 
 def matches(shown: list[str], printed: list[str]) -> bool:
-    """Whether what is printed is what the page shows, spaces aside, with ``...`` for any text or lines."""
-    pattern = ""
+    """Whether what is printed is what the page shows.
+
+    Spaces do not count, ``...`` is any text or any lines, and a decimal number may differ by 1 in its last digit.
+    """
+    pattern, numbers = "", []
     for line in map(_spaced, shown):
         if line == "...":
             pattern += r"(?:.*\n)*?"
-        else:
-            pattern += ".*".join(re.escape(part) for part in line.split("...")) + "\n"
-    return re.fullmatch(pattern + r"\n*", "".join(f"{_spaced(line)}\n" for line in printed)) is not None
+            continue
+        for part in re.split(rf"( ?\.\.\.|{DECIMAL})", line):
+            if part.endswith("..."):
+                pattern += ".*" if part == "..." else "(?: .*)?"
+            elif re.fullmatch(DECIMAL, part):
+                pattern += rf"({DECIMAL})"
+                numbers.append(part)
+            else:
+                pattern += re.escape(part)
+        pattern += "\n"
+    found = re.fullmatch(pattern + r"\n*", "".join(f"{_spaced(line)}\n" for line in printed))
+    return found is not None and all(map(_close, numbers, found.groups()))
+
+
+def _close(wanted: str, got: str) -> bool:
+    """Whether two decimals differ by at most 1 in the last digit that is wanted (1.5 allows for rounding)."""
+    return abs(float(wanted) - float(got)) < 1.5 * 10.0 ** -len(wanted.partition(".")[2])
 
 
 class Shell:

@@ -46,7 +46,7 @@ def test_every_item_and_parameter_has_its_place(pages: Pages, kind: str) -> None
         assert name in page.sections, f"{name} has no section"
         section = page.sections[name]
         assert found.entry.factory.replace(":", ".") in section or found.entry.factory in section
-        for parameter in found.parameters():
+        for parameter in () if found.missing() else found.parameters():
             assert re.search(rf"\b{parameter.name}\b", section), f"{kind} {name}: {parameter.name} is missing"
             assert " ".join(parameter.about.description.split()) in " ".join(section.split())
 

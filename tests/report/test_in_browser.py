@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def solved(image: torch.Tensor, weight: float) -> Solution:
 # The browser
 
 
-def _missing(what: str) -> None:
+def _missing(what: str) -> NoReturn:
     if os.environ.get("RECON_REQUIRE_CHROMIUM") == "1":
         pytest.fail(f"RECON_REQUIRE_CHROMIUM=1, but {what} is not installed")
     pytest.skip(f"{what} is not installed")
@@ -66,8 +66,11 @@ def chromium() -> Iterator[Any]:
     )
     if browser is None or driver is None:
         _missing("chromium" if browser is None else "chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
+    try:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+    except ImportError:
+        _missing("selenium")
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser
@@ -320,6 +323,16 @@ def test_the_pixel_under_the_pointer_is_read_out(page: Opened):
     assert values["First"][1] == pytest.approx(float(FIRST[12, 33] - TRUTH[12, 33]), abs=1e-4)
     page.hover(-3, -3)
     assert page.part("where").text == f"At the cross: row {HEIGHT // 2}, column {WIDTH // 2}"
+
+
+def test_values_are_read_out_no_finer_than_the_page_holds_them(browser: Any, tmp_path: Path):
+    image = torch.full((600, 600), 26.0)
+    image[0, 0], image[0, 1] = -1000.0, 3000.0  # 14 bits: steps of 0.24
+    page = Opened(browser, comparison_report({"HU": image, "flat": 0 * image + 0.125}, tmp_path / "r.html"))
+    texts = [cell.text for cell in page.part("read-out").find_elements("css selector", "td")]
+    assert re.fullmatch(r"2[56]\.\d", texts[0])
+    assert float(texts[0]) == pytest.approx(26.0, abs=0.12 + 0.05)  # half a step, and a rounded tenth
+    assert texts[1] == "0.1250", "a constant is exact"
 
 
 def assert_profile(lines: list[np.ndarray], images: list[np.ndarray]) -> None:

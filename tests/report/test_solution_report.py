@@ -154,12 +154,11 @@ def test_the_call_that_made_it_is_on_the_page(solution, tmp_path):
 
 
 def test_no_folder_that_nobody_typed_is_on_the_page(solution, tmp_path):
-    provenance = {
-        **solution.provenance,
-        "problem": {"file": "/home/someone/secret/scan.h5", "sha256": "0" * 64},
-    }
+    problem = {"file": "/home/someone/scan.h5", "notes": {"sources": ["C:\\Users\\someone\\slice.dcm"]}}
+    provenance = {**solution.provenance, "problem": problem}
     path = solution_report(dataclasses.replace(solution, provenance=provenance), tmp_path / "r.html")
-    assert "scan.h5" in words_of(path)
+    assert "problem.file scan.h5" in words_of(path)
+    assert "problem.notes.sources slice.dcm" in words_of(path)
     assert "someone" not in path.read_text("utf-8")
 
 

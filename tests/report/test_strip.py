@@ -58,7 +58,7 @@ def test_scores_stand_under_their_panels_and_conventions_below(tmp_path: Path, m
     save_comparison(tmp_path / "s.png", {"noisy": image, "flat": 0 * ramp() + 0.5}, ramp(), unit="1/mm")
     metrics = (PSNR(data_range="max-min"), SSIM(data_range="max-min"))
     psnr, ssim = evaluate(image, ramp(), metrics)
-    assert f"PSNR {float(psnr.value):.2f} dB   SSIM {float(ssim.value):.3g}" in found
+    assert f"PSNR {float(psnr.value):.2f} dB   SSIM {float(ssim.value):.3f}" in found
     assert f"PSNR: {psnr.convention}\nSSIM: {ssim.convention}" in found
     assert [text for text in found if text in ("noisy", "flat", "reference")] == [
         "noisy",
@@ -94,10 +94,11 @@ def test_a_solution_is_shown_by_its_first_item(tmp_path: Path, monkeypatch):
     found = texts(monkeypatch)
     batch = torch.stack([ramp(), 1 - ramp()])
     solution = solve(Identity((32, 32)), None, batch)
-    path = save_comparison(tmp_path / "s.png", {"direct": solution, "one": ramp()}, batch[0], window=(0, 1))
+    path = save_comparison(tmp_path / "s.png", {"direct": solution, "data": batch}, batch, window=(0, 1))
     assert "direct (item 0 of 2)" in found
+    assert "data (item 0 of 2)" in found, "an array beside a solution is a batch as it is"
     psnr = [text for text in found if text.startswith("PSNR ")]
-    assert psnr == ["PSNR inf dB   SSIM 1", "PSNR inf dB   SSIM 1"]
+    assert psnr == ["PSNR inf dB   SSIM 1.000", "PSNR inf dB   SSIM 1.000"]
     assert path.suffix == ".png"
 
 
@@ -130,7 +131,10 @@ def test_bad_calls_are_refused_and_leave_nothing(tmp_path: Path):
     for arguments, message in (
         (({},), "needs an image"),
         (({"a": ramp(), "b": ramp(32, 16)},), r"a \(32, 32\), b \(32, 16\)"),
-        (({"a": ramp()}, ramp(8, 8)), r"a \(32, 32\), the reference \(8, 8\)"),
+        (
+            ({"a": ramp()}, ramp(8, 8)),
+            r"shape \(32, 32\) cannot be compared with a reference of shape \(8, 8\)",
+        ),
         (({"a": torch.full((4, 4), torch.nan)},), "a: 16 of the image's 16 pixels are NaN"),
         (({"a": ramp()}, None, (1.0, 1.0)), "black < white"),
         (({"a": torch.zeros(5)},), r"a: a picture needs an image .* got shape \(5,\)"),

@@ -117,6 +117,15 @@ class MadeOnCPU(Diagonal):
         return x * torch.ones(4, 5, device="cpu", dtype=x.dtype) * self.d
 
 
+class KeepsTensorAsAttribute(Diagonal):
+    def __init__(self):
+        super().__init__()
+        self.weights = torch.ones(4, 5)
+
+    def _forward(self, x):
+        return x * self.weights * self.d
+
+
 class WritesOnCPU(Diagonal):
     def _forward(self, x):
         result = torch.zeros(x.shape, dtype=x.dtype)
@@ -283,7 +292,67 @@ class FullSpectrum(LinearOperator):
         return torch.fft.fft2(x, norm="ortho")
 
 
+class Spectrum(LinearOperator):
+    """Complex images to their centred spectrum along one axis, with an adjoint to spoil."""
+
+    domain = "complex"
+
+    def __init__(self):
+        super().__init__((4, 5), (4, 5))
+        self.register_buffer("gain", 1 + torch.rand(4, 5, generator=torch.Generator().manual_seed(0)))
+
+    def _forward(self, x):
+        return torch.fft.fft(self.gain * x, dim=-1, norm="ortho")
+
+    def _adjoint(self, y):
+        return self.gain * torch.fft.ifft(y, dim=-1, norm="ortho")
+
+
+class NoConjugate(Spectrum):
+    def _adjoint(self, y):
+        return self.gain * torch.fft.fft(y, dim=-1, norm="ortho")
+
+
+class NoConjugateOfRealImages(RealSpectrum):
+    def _adjoint(self, y):
+        return super()._adjoint(y.conj())
+
+
+class ShiftedByOne(Spectrum):
+    def _adjoint(self, y):
+        return super()._adjoint(y).roll(1, -1)
+
+
+class FlippedData(Spectrum):
+    def _adjoint(self, y):
+        return super()._adjoint(y.flip(-2))
+
+
+class WithoutOrtho(Spectrum):
+    def _adjoint(self, y):
+        return self.gain * torch.fft.ifft(y, dim=-1)
+
+
+class WeightedOneWay(Diagonal):
+    def _forward(self, x):
+        return x.roll(1, -1) * self.d
+
+    def _adjoint(self, y):
+        return y.roll(-1, -1)
+
+
 FAULTS = [
+    (WrongAdjoint, "dense_adjoint", r"B equals 1.01 A\^H: a scale factor is missing or superfluous"),
+    (NoConjugate, "dense_adjoint", r"B equals A\^T, not A\^H: the conjugate is missing"),
+    (NoConjugateOfRealImages, "dense_adjoint", r"B equals A\^T, not A\^H: the conjugate is missing"),
+    (ShiftedByOne, "dense_adjoint", r"the image, which the adjoint gives rolled by \+1 along image axis 1\."),
+    (FlippedData, "dense_adjoint", r"the data, which the adjoint takes flipped along data axis 0\."),
+    (
+        WithoutOrtho,
+        "dense_adjoint",
+        r"one over the root of the length of image axis 1: is there an FFT without",
+    ),
+    (WeightedOneWay, "dense_adjoint", r"B = D A\^H with a factor of its own for every pixel, from 0\.5"),
     (WrongAdjoint, "dense_adjoint", r"\|B - A\^H\| is 1.0e-02 of \|A\|, expected at most 1.0e-05"),
     (TooApproximateAdjoint, "dense_adjoint", "at most 1.0e-03 for an adjoint declared as approximate"),
     (
@@ -297,6 +366,7 @@ FAULTS = [
         "forward in torch.float64 is linear to .*e-0. only, expected 1e-10",
     ),
     (MadeOnCPU, "device", r"forward on meta mixes devices: .*ones made a tensor of shape \(4, 5\) on cpu"),
+    (KeepsTensorAsAttribute, "device", "forward on meta mixes devices: .*or register them as buffers"),
     (
         WritesOnCPU,
         "device",
