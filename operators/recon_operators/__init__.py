@@ -95,6 +95,7 @@ def recon_operators() -> list[OperatorEntry]:
             examples=(
                 Example({"mask": [[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 1, 1], [0, 1, 0, 1], [1, 1, 0, 1]]}),
                 Example({"mask": [1, 0, 1, 1, 0, 1], "shape": (4, 6)}),
+                Example({"mask": "radial:acceleration=2", "shape": (6, 5)}),
                 Example(
                     {
                         "mask": [1, 1, 0, 1],

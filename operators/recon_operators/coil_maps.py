@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from recon_operators.coils import check_coils, principal_coils
+from recon_operators.coils import check_coils, check_whole, principal_coils
 
 _MATRICES_AT_ONCE = 2**21
 """Entries of the pixelwise matrices that are held at a time."""
@@ -83,6 +83,7 @@ def walsh(images: Tensor, window: int = 7) -> Tensor:
         with the first virtual coil of the images.
     """
     check_coils(images, "images")
+    check_whole(window, "window")
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be an odd number of pixels, got {window}")
     coils, height, width = images.shape[-3:]
@@ -123,6 +124,8 @@ def calibration_images(kspace: Tensor, calibration: int = 24) -> Tensor:
 def _calibration_region(kspace: Tensor, calibration: int, kernel: int) -> Tensor:
     """The fully sampled square (*batch, C, calibration, calibration) in the middle, checked."""
     check_coils(kspace, "kspace")
+    check_whole(calibration, "calibration")
+    check_whole(kernel, "kernel")
     shortest = min(kspace.shape[-2:])
     if not 1 <= calibration <= shortest:
         raise ValueError(

@@ -88,6 +88,7 @@ def compress_coils(kspace: Tensor, virtual_coils: int) -> Tensor:
         virtual_coils: how many to keep, from 1 to C.
     """
     check_coils(kspace, "kspace")
+    check_whole(virtual_coils, "virtual_coils")
     if not 1 <= virtual_coils <= kspace.shape[-3]:
         raise ValueError(
             f"virtual_coils must lie between 1 and the {kspace.shape[-3]} coils there are, got {virtual_coils}"
@@ -98,9 +99,19 @@ def compress_coils(kspace: Tensor, virtual_coils: int) -> Tensor:
 
 def check_coils(values: Tensor, name: str) -> None:
     """Refuse what is not multi-coil data: complex (*batch, C, H, W), finite."""
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"{name} must be a torch tensor, got {type(values).__name__}: use torch.as_tensor(...)"
+        )
     if not values.is_complex():
         raise TypeError(f"{name} must be complex, got {values.dtype}")
     if values.ndim < 3:
         raise ValueError(f"{name} must be (*batch, coils, H, W), got {tuple(values.shape)}")
     if not bool(torch.isfinite(values).all()):
         raise ValueError(f"{name} holds NaN or infinite values: replace them first")
+
+
+def check_whole(value: int, name: str) -> None:
+    """Refuse a number of samples, pixels or coils that is no whole number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")

@@ -52,7 +52,7 @@ def random_1d(
     Raises:
         ValueError: fewer columns to measure than the band has, or an argument out of range.
     """
-    height, width = shape
+    height, width = _sides(shape)
     columns, wanted = _centre_and_rest((width,), acceleration, centre_fraction, "columns")
     weights = _weights((width,), density).masked_fill(columns > 0, 0)
     if wanted:
@@ -72,7 +72,7 @@ def equispaced(
     Exactly ``round(W / acceleration)`` columns are measured, as in `random_1d`; the spacing outside the band is
     stretched for it. The seed chooses the offset. Arguments as in `random_1d`.
     """
-    height, width = shape
+    height, width = _sides(shape)
     columns, wanted = _centre_and_rest((width,), acceleration, centre_fraction, "columns")
     outside = torch.nonzero(columns == 0).squeeze(1)
     offset = torch.rand((), generator=_generator(seed), dtype=torch.float64)
@@ -104,7 +104,7 @@ def random_2d(
     Raises:
         ValueError: fewer points to measure than the rectangle has, or an argument out of range.
     """
-    mask, wanted = _centre_and_rest(shape, acceleration, centre_fraction, "points")
+    mask, wanted = _centre_and_rest(_sides(shape), acceleration, centre_fraction, "points")
     flat = mask.flatten()
     weights = _weights(shape, density).flatten().masked_fill(flat > 0, 0)
     # multinomial takes at most 2^24 classes: Gumbel's trick draws the same without replacement
@@ -135,7 +135,7 @@ def radial(
     Raises:
         ValueError: the rectangle alone has more points than are to be measured; an argument out of range.
     """
-    mask, wanted = _centre_and_rest(shape, acceleration, centre_fraction, "points")
+    mask, wanted = _centre_and_rest(_sides(shape), acceleration, centre_fraction, "points")
     total = int(mask.sum()) + wanted
     turn = float(torch.rand((), generator=_generator(seed), dtype=torch.float64))
     least = 0 if bool(mask.any()) else 1
@@ -175,13 +175,15 @@ def poisson_disc(
     """
     if not 0 <= growth < math.inf:
         raise ValueError(f"growth must be a number >= 0, got {growth}")
-    mask, wanted = _centre_and_rest(shape, acceleration, centre_fraction, "points")
+    mask, wanted = _centre_and_rest(_sides(shape), acceleration, centre_fraction, "points")
+    if not wanted:
+        return mask
     generator = _generator(seed)
     order = torch.randperm(mask.numel(), generator=generator)
     order = order[mask.flatten()[order] == 0]
     relative = 1 + growth * _distance(shape)
     accepted = order  # a spacing of 1 everywhere excludes nothing
-    low, high = 1 / float(relative.max()), 2 * math.sqrt(mask.numel() / max(wanted, 1)) + 1
+    low, high = 1 / float(relative.max()), 2 * math.sqrt(mask.numel() / wanted) + 1
     for _ in range(_SEARCH_STEPS):
         spacing = (low + high) / 2
         found = _throw_darts(order, spacing * relative)
@@ -234,7 +236,16 @@ def unknown_mask(name: str) -> str:
     return f"no mask {name!r}{did_you_mean(name, MASKS)} Masks by name: {', '.join(MASKS)}"
 
 
+def _sides(shape: Sequence[int]) -> tuple[int, int]:
+    sides = tuple(shape)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"shape must be (H, W) of the k-space, two whole numbers > 0; got {sides}")
+    return sides
+
+
 def _generator(seed: Seed) -> torch.Generator:
+    if not isinstance(seed, int | torch.Generator):
+        raise TypeError(f"seed must be a whole number or a torch.Generator, got {seed!r}")
     return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
 
 

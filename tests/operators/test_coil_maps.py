@@ -195,3 +195,12 @@ def test_real_data_are_refused():
     for method in (espirit, walsh, calibration_images):
         with pytest.raises(TypeError, match="must be complex, got torch.float32"):
             method(torch.ones(2, 30, 30))
+        with pytest.raises(TypeError, match=r"must be a torch tensor, got ndarray: use torch\.as_tensor"):
+            method(np.ones((2, 30, 30), dtype=np.complex64))
+
+
+def test_sizes_are_whole_numbers():
+    with pytest.raises(TypeError, match="calibration must be a whole number, got 12.5"):
+        espirit(KSPACE, 12.5)
+    with pytest.raises(TypeError, match="window must be a whole number, got 3.0"):
+        walsh(KSPACE, 3.0)

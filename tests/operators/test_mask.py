@@ -9,7 +9,7 @@ from recon_operators import Gradient, Mask
 from recon_operators.mask import fill_holes
 
 from recon.linear import Identity
-from recon.testing.operators import conjugate_gradient_iterations
+from recon.testing.dense import conjugate_gradient_iterations
 
 
 def random_mask(*shape, share=0.5, seed=0):

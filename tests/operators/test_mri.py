@@ -11,7 +11,7 @@ from recon_operators import Blur, CartesianMRI, Gradient
 from recon_operators.sampling import random_1d
 
 from recon.linear import Identity
-from recon.testing.operators import conjugate_gradient_iterations
+from recon.testing.dense import conjugate_gradient_iterations
 
 sides = st.integers(1, 9)
 kinds = st.sampled_from(["points", "columns", "rows", "full"])

@@ -12,7 +12,7 @@ from recon_operators import Downsample, Gradient
 from recon_operators.resample import downsampling_matrix
 
 from recon.linear import Identity
-from recon.testing.operators import conjugate_gradient_iterations
+from recon.testing.dense import conjugate_gradient_iterations
 
 PILLOW = {
     "lanczos3": Image.Resampling.LANCZOS,

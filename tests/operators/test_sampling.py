@@ -219,6 +219,15 @@ def test_a_name_that_is_none_is_refused(spec, error, said):
         CartesianMRI(spec, shape=shape)
 
 
+@pytest.mark.parametrize("make", MASKS.values())
+def test_shapes_and_seeds_that_are_none_are_refused(make):
+    for shape in ((8,), (8, 8, 8), (0, 8), (8.0, 8)):
+        with pytest.raises(ValueError, match=r"shape must be \(H, W\) of the k-space"):
+            make(shape)
+    with pytest.raises(TypeError, match="seed must be a whole number or a torch.Generator, got 1.5"):
+        make((8, 8), 2.0, 0.0, seed=1.5)
+
+
 def test_a_centre_larger_than_the_rate_is_refused():
     for make in (random_2d, poisson_disc, radial):
         with pytest.raises(ValueError, match="centre has 16 points, but acceleration 8 leaves 8 of 64"):

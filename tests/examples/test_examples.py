@@ -1,0 +1,100 @@
+"""Every example as a user runs it: alone, in an empty folder, from the sample data that ships."""
+
+import ast
+import functools
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(script.stem for script in EXAMPLES.glob("*.py"))
+LINES = 40
+SECONDS = 40.0
+"""Of CPU time: an example is to take less than 20 s, and there are slower machines."""
+
+BETTER = {
+    "compare_priors": ("Wiener", "TV", 1.0),
+    "ct_low_dose": ("FBP, Hann", "TV", 3.0),
+    "ct_sparse_view": ("FBP, Hann", "TV", 3.0),
+    "inpainting": ("interpolation", "TV", 2.5),
+    "mri_4x": ("zero-filled", "TV", 1.5),
+    "own_operator": ("measured", "TV", 3.0),
+    "own_prior": ("TV", "Huber TV", 0.1),
+    "super_resolution": ("Lanczos", "TV", 0.5),
+}
+"""The direct reconstruction, the method, and the least number of dB between them."""
+
+ROW = re.compile(r"^(?P<name>\S.*?) +PSNR +(?P<psnr>-?[\d.]+) dB", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Run a script at most once: its folder, what it printed, its CPU time."""
+
+    @functools.cache
+    def finished(name):
+        folder = tmp_path_factory.mktemp(name)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        done = subprocess.run(
+            [sys.executable, "-W", "error", EXAMPLES / f"{name}.py"],
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+        return folder, done, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+    return finished
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_without_a_warning_and_says_how_good_it_is(name, run):
+    folder, done, seconds = run(name)
+    assert done.stderr == ""
+    assert seconds < SECONDS
+    assert len(done.stdout.splitlines()) >= 2
+    assert {file.suffix for file in folder.iterdir()} <= {".png", ".html"}, "nothing else is left behind"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_draws_a_picture(name, run):
+    folder, _, _ = run(name)
+    with Image.open(folder / f"{name}.png") as picture:
+        pixels = np.asarray(picture.convert("L"), dtype=float)
+    assert min(pixels.shape) > 300
+    assert len(np.unique(pixels)) > 100  # not blank, and not only text
+    assert pixels.std() > 30
+
+
+@pytest.mark.parametrize("name", BETTER)
+def test_it_is_better_than_the_direct_reconstruction(name, run):
+    _, done, _ = run(name)
+    scores = {row["name"]: float(row["psnr"]) for row in ROW.finditer(done.stdout)}
+    direct, method, margin = BETTER[name]
+    assert scores[method] >= scores[direct] + margin, done.stdout
+
+
+def test_samples_that_were_kept_back_are_predicted_almost_to_the_noise(run):
+    _, done, _ = run("mri_multicoil")
+    errors = dict(re.findall(r"^(\S.*?) +ERROR ([\d.]+)", done.stdout, re.MULTILINE))
+    assert float(errors["SENSE, TV"]) < 1.2
+    assert float(errors["SENSE, zero-filled"]) > 2
+    assert float(errors["zero-filled"]) > 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_short_and_says_what_to_change(name):
+    text = (EXAMPLES / f"{name}.py").read_text("utf-8")
+    assert len(text.splitlines()) <= LINES
+    summary = ast.get_docstring(ast.parse(text))
+    assert summary is not None
+    assert "hange" in summary or "enough" in summary
