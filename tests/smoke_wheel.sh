@@ -24,4 +24,6 @@ assert (solution.image - image).abs().mean() < 0.05, "the wheel's solve is off"
 P
 "$python" -P -m recon.cli plugins
 "$python" -P -m recon.cli show operator ct_parallel >/dev/null
+"$python" -P -c "from recon.cli import main; assert main(['new', 'prior', 'my-prior']) == 0"
+test -f my-prior/my_prior/prior.py
 echo "wheel: ok"
