@@ -26,4 +26,6 @@ assert "<canvas" in page and "class Viewer" in page and ".viewer {" in page, "th
 P
 "$python" -P -m recon.cli plugins
 "$python" -P -m recon.cli show operator ct_parallel >/dev/null
+"$python" -P -c "from recon.cli import main; assert main(['new', 'prior', 'my-prior']) == 0"
+test -f my-prior/my_prior/prior.py
 echo "wheel: ok"

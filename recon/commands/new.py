@@ -26,7 +26,7 @@ def new_command(
     its users of such an item. Nothing is installed.
     """
     with redirect_stdout(sys.stderr):
-        from recon.scaffold import KINDS, NameNotPossibleError, write_package
+        from recon.scaffold import KINDS, NameNotPossibleError, Names, write_package
 
         if kind not in KINDS:
             known = ", ".join(KINDS)
@@ -38,10 +38,7 @@ def new_command(
         except NameNotPossibleError as error:
             raise typer.BadParameter(str(error), param_hint="NAME") from None
     typer.echo(f"{folder} holds {KINDS[kind].article} {kind}, its tests and all that pip needs. Next:\n")
-    place = (
-        str(folder) if folder.is_absolute() else f"./{folder}"
-    )  # a bare name would be looked for in an index
-    item = name.replace("-", "_")
+    place = str(folder) if folder.is_absolute() else f"./{folder}"  # pip looks for a bare name in its index
     typer.echo(f"  pip install -e {shlex.quote(place)}")
-    typer.echo(f"  recon show {kind} {item}")
+    typer.echo(f"  recon show {kind} {Names(name).module}")
     typer.echo(f"  recon check {name}")

@@ -17,6 +17,7 @@ from recon.files import folder_written_whole
 TEMPLATES = Path(__file__).parent / "templates"
 
 _DIST = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_IN_TEMPLATES = ("State",)  # the other classes there
 _GOOD = "a good name is words of lower-case letters and digits, the first a letter, joined by '-': 'my-prior'"
 
 
@@ -121,7 +122,7 @@ def checked_names(kind: str, name: str) -> Names:
             f"a module {module!r} is installed already, and the new package would hide it or be hidden: "
             "choose another name"
         )
-    if hasattr(builtins, class_name) or hasattr(typing, class_name) or class_name == "State":
+    if hasattr(builtins, class_name) or hasattr(typing, class_name) or class_name in _IN_TEMPLATES:
         raise NameNotPossibleError(
             f"the class would be called {class_name!r}, as something in Python is: "
             f"choose another name, such as 'my-{name}'"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-SECONDS = 120  # the longest that one command may take
+SECONDS = 300  # the longest that one command may take; the training takes 15 on a core of its own
 DECIMAL = r"(?<![\w.])\d+\.\d+(?![\w.])"  # no part of a version or of 3.3e-01
 
 
@@ -40,8 +40,8 @@ class Command:
 def run_page(page: Path, folder: Path, environment: Mapping[str, str]) -> None:
     """Go through a page in a folder: write every block with a title, run every ``console`` block in one shell.
 
-    The output shown must be what is printed, as `matches` says. Where none is shown, none is compared. A command must succeed, unless the next one
-    is ``echo $?``.
+    The output shown must be what is printed, as `matches` says. Where none is shown, none is compared. A command
+    must succeed, unless the next one is ``echo $?``.
 
     Raises:
         AssertionError: naming page and line: other output, a failure, or a block that would not be tried.
