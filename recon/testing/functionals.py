@@ -47,10 +47,6 @@ class Trial:
         """Random arguments of the prox, double precision unless a type is given."""
         return random((*batch, *self.K.range_shape), dtype or DOUBLE[self.dtypes[-1]], seed)
 
-    @property
-    def name(self) -> str:
-        return type(self.prior).__name__
-
 
 def functional_checks(prior: Functional, shape: Sequence[int] | None) -> Checks:
     """The checks of a functional by name."""
