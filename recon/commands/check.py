@@ -36,7 +36,8 @@ def check_command(
         ),
     ],
     kind: Annotated[
-        str | None, typer.Option(metavar="KIND", help=f"Only items of this kind: {', '.join(KINDS)}.")
+        str | None,
+        typer.Option(metavar="KIND", help=f"Only items of this kind: {', '.join(KINDS)}; or plugin."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -14,7 +14,7 @@ from recon.linear import LinearOperator, real_dtype
 from recon.parameters import Param
 from recon.priors import Denoiser, Functional
 from recon.problem import Problem, Term
-from recon.solvers.algorithm import Iterative, inner, norm, per_item
+from recon.solvers.algorithm import Iterative, inner, norm, per_item, refuse_generator
 
 
 @dataclasses.dataclass
@@ -87,6 +87,7 @@ class ADMM(Iterative):
 
     def start(self, problem: Problem) -> ADMMState:
         """Splits at K_i x0, zero duals."""
+        refuse_generator(problem, "admm")
         if not problem.terms:
             raise ValueError("solver='admm' needs a prior; without one use solver='direct' or 'cg'")
         x = problem.start

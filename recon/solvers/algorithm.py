@@ -42,6 +42,15 @@ class Iterative:
         return SmallResiduals(1e-3) | MaxIterations(500)
 
 
+def refuse_generator(problem: Problem, name: str) -> None:
+    """Raise ValueError if the prior has a generator, of which the algorithm of this name knows nothing."""
+    if problem.generator is not None:
+        raise ValueError(
+            f"solver={name!r} takes no generator, got the prior {type(problem.generator).__name__}: choose a solver "
+            "that fits the generator's weights to the data, or leave this prior out"
+        )
+
+
 def select(state: Any, items: Tensor) -> Any:
     """A state for some of its items."""
     return map_tensors(state, lambda tensor: tensor[items])

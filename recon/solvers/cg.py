@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recon.priors import Functional
 from recon.problem import Problem
-from recon.solvers.algorithm import inner, norm, per_item
+from recon.solvers.algorithm import inner, norm, per_item, refuse_generator
 from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
 
 
@@ -36,6 +36,7 @@ class CG:
 
     def start(self, problem: Problem) -> CGState:
         """The operator's direct reconstruction, or x0."""
+        refuse_generator(problem, "cg")
         for term in problem.terms:
             if not (isinstance(term.prior, Functional) and term.prior.quadratic):
                 raise ValueError(

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recon.linear import Identity, LinearOperator, Step
-from recon.priors import Denoiser, Functional, Prior
+from recon.priors import Denoiser, Functional, Generator, Prior
 from recon.problem import Problem
 from recon.testing.dense import Differences, dense
 
@@ -122,8 +122,16 @@ class Shrinking(Denoiser):
         return x / (1 + sigma**2)
 
 
-class Unlike(Prior):
-    """A prior that no solver knows: neither functional, nor denoiser, nor generator."""
+class Constant(nn.Module):
+    """Images of one grey value each: a network with one weight an item."""
+
+    def __init__(self, items: int) -> None:
+        super().__init__()
+        self.grey = nn.Parameter(torch.ones(items, 1, 1, dtype=torch.float64))
+
+    def forward(self, fixed_input: Tensor) -> Tensor:
+        """The images; the fixed input only gives their size."""
+        return self.grey * fixed_input
 
 
 def soft_threshold(z: Tensor, threshold: Step) -> Tensor:
@@ -178,6 +186,11 @@ def known_problems() -> dict[str, Known]:
             lambda w: _ridge(square, y, w, None),
         ),
     }
+
+
+def constant_images() -> Generator:
+    """A generator of constant images: no closed form above is one, so that ignoring it shows."""
+    return Generator(Constant(len(SCALES)), torch.ones(len(SCALES), *SHAPE, dtype=torch.float64))
 
 
 def _ridge(operator: Dense, y: Tensor, weight: float, K: LinearOperator | None) -> Tensor:

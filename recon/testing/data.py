@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -26,9 +27,9 @@ def reader_checks(found: Found) -> Checks:
     }
 
 
-def dataset_checks(found: Found, made: Any) -> Checks:
-    """The checks of a dataset."""
-    return {"sample": lambda: check_sample(made), "offline": lambda: check_offline(found)}
+def dataset_checks(made: Any) -> Checks:
+    """The checks of a dataset, made inside `no_network`: examples and tests must run anywhere."""
+    return {"sample": lambda: check_sample(made)}
 
 
 def check_path_parameter(found: Found) -> None:
@@ -100,28 +101,18 @@ def check_sample(made: Any) -> None:
         require(bool(torch.isfinite(data).all()), "the sample holds NaN or infinite values")
 
 
-def check_offline(found: Found) -> None:
-    """An example loads without the network: examples and tests must run anywhere."""
-    with _no_network():
-        for example in found.entry.examples:
-            found.make(example.kwargs)
-
-
 @contextlib.contextmanager
-def _no_network() -> Iterator[None]:
-    """Inside the block, connecting raises."""
+def no_network() -> Iterator[None]:
+    """Inside the block, connecting to another machine raises AssertionError."""
 
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError(
-            "the example of the dataset wants the network, expected data that are on this machine"
-        )
+        raise AssertionError("the example wants the network, expected data that lie on this machine")
 
-    before = socket.socket.connect
-    socket.socket.connect = refuse  # type: ignore[method-assign]
-    try:
+    with (
+        mock.patch.object(socket.socket, "connect", refuse),
+        mock.patch.object(socket, "getaddrinfo", refuse),
+    ):
         yield
-    finally:
-        socket.socket.connect = before  # type: ignore[method-assign]
 
 
 def _suffixes(found: Found) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def check_sigma_per_item(trial: Trial) -> None:
     x = trial.draw(3)
     sigma = trial.sigma * torch.tensor([0.2, 1.0, 3.0], dtype=real_dtype(x.dtype))
     wanted = torch.cat([trial.prior.denoise(x[i : i + 1], float(sigma[i])) for i in range(3)])
-    result = trial.prior.denoise(x, sigma)
+    result = _with_levels(trial.prior, x, sigma)
     require_close(result, wanted, "denoise with a sigma for each item differs from a loop", 10 * CLOSE)
 
 
@@ -148,7 +148,7 @@ def check_input_unchanged(trial: Trial) -> None:
     x = trial.draw(2)
     sigma = torch.full((2,), trial.sigma, dtype=real_dtype(x.dtype))
     before, sigma_before = x.clone(), sigma.clone()
-    trial.prior.denoise(x, sigma)
+    _with_levels(trial.prior, x, sigma)
     require(torch.equal(x, before), "denoise changes its input: an in-place operation on x?")
     require(torch.equal(sigma, sigma_before), "denoise changes the tensor of noise levels")
 
@@ -171,6 +171,17 @@ def check_pickle_and_state_dict(trial: Trial) -> None:
         )
 
 
+def _with_levels(prior: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
+    """The result for one noise level an item."""
+    try:
+        return prior.denoise(x, sigma)
+    except RuntimeError as error:
+        raise AssertionError(
+            f"denoise fails for sigma of shape {tuple(sigma.shape)}, one level an item: {error}. Reshape it, as in "
+            "torch.as_tensor(sigma).reshape(-1, *(1,) * (x.ndim - 1))"
+        ) from error
+
+
 def _require_shape(result: Tensor, x: Tensor) -> None:
     require(
         result.shape == x.shape,
@@ -180,8 +191,8 @@ def _require_shape(result: Tensor, x: Tensor) -> None:
 
 
 def _require_finite(trial: Trial, sigma: float) -> None:
-    for level in (sigma, torch.full((2,), sigma)):
-        result = trial.prior.denoise(trial.draw(2), level)
+    x = trial.draw(2)
+    for result in (trial.prior.denoise(x, sigma), _with_levels(trial.prior, x, torch.full((2,), sigma))):
         bad = int((~torch.isfinite(result)).sum())
         require(
             bad == 0,

@@ -58,13 +58,15 @@ def require_device_kept(module: nn.Module, calls: Callable[[Any, torch.device], 
 
     Args:
         module: what is tried.
-        calls: from the moved copy and its device to names and calls; their input is made here.
+        calls: from a copy and its device to names and calls; their input is made here.
 
     Raises:
         AssertionError: a result lies elsewhere, or tensors on two devices met.
         unittest.SkipTest: there is no CUDA device, and the meta device, whose tensors have no values, cannot
             run this object because it looks at values.
     """
+    for _, call in calls(module, torch.device("cpu")):
+        call()  # what fails here already is no matter of devices
     device = torch.device("cuda" if torch.cuda.is_available() else "meta")
     try:
         ready = list(calls(copy.deepcopy(module).to(device), device))

@@ -67,7 +67,7 @@ def match_checks(found: Found, made: Any) -> Checks:
     if isinstance(found.entry, DatasetEntry):
         from recon.testing.data import dataset_checks
 
-        checks.update(dataset_checks(found, made))
+        checks.update(dataset_checks(made))
     return checks
 
 

@@ -47,10 +47,6 @@ class Trial:
         """Random arguments of the prox, double precision unless a type is given."""
         return random((*batch, *self.K.range_shape), dtype or DOUBLE[self.dtypes[-1]], seed)
 
-    @property
-    def name(self) -> str:
-        return type(self.prior).__name__
-
 
 def functional_checks(prior: Functional, shape: Sequence[int] | None) -> Checks:
     """The checks of a functional by name."""
@@ -354,7 +350,7 @@ def check_device(trial: Trial) -> None:
 
 
 def check_input_unchanged(trial: Trial) -> None:
-    """prox and value do not write into z, and prox returns no view of it."""
+    """prox and value do not write into z."""
     for dtype in trial.dtypes:
         z = trial.draw(2, dtype=dtype)
         before = z.clone()

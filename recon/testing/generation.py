@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from recon.entries import DatasetEntry
 from recon.parameters import bind_arguments
 from recon.registry import Found
+from recon.testing.data import no_network
 from recon.testing.entries import entry_checks, match_checks, plugin_checks
 from recon.testing.kinds import checks_of, kind_of
 from recon.testing.measuring import Checks
@@ -101,7 +104,8 @@ def _made_cases(
 ) -> Iterator[Case]:
     kind = found.entry.kind
     try:
-        made = found.make(arguments)
+        with no_network() if isinstance(found.entry, DatasetEntry) else nullcontext():
+            made = found.make(arguments)
     except Exception as error:
         failure = error
 

@@ -25,11 +25,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recon.priors import Prior
 from recon.problem import Problem
 from recon.runner import DivergenceError, run
 from recon.solvers.algorithm import reweighted, select
 from recon.stopping import MaxIterations, RelativeChange, StoppingRule, TimeLimit
-from recon.testing.closed_forms import SCALES, WEIGHT, Known, known_problems
+from recon.testing.closed_forms import (
+    SCALES,
+    WEIGHT,
+    Known,
+    Squares,
+    constant_images,
+    known_problems,
+)
 from recon.testing.kinds import ALGORITHM_METHODS
 from recon.testing.measuring import Check, Checks, bound, relative_error, require, require_close
 from recon.testing.running import require_all
@@ -110,16 +118,28 @@ def check_needs(solver: Any, needs: Sequence[str] | None) -> None:
 def check_refusals(solver: Any) -> None:
     """What it does not take it refuses in `start`, in words about the prior; nothing is ignored in silence."""
     posed = {name: known.pose() for name, known in known_problems().items()}
+    for name, more in (("a generator", None), ("a generator beside squares", Squares(WEIGHT))):
+        least_squares = known_problems()["least_squares"]
+        prior = constant_images() if more is None else constant_images() + more
+        posed[name] = dataclasses.replace(least_squares, prior=functools.partial(_given, prior)).pose()
     for name, problem in posed.items():
         error = _refusal(solver, problem)
+        if error is None and problem.generator is not None:
+            image = _stepped(solver, problem, 5)
+            spread = relative_error(image, image.mean((1, 2), keepdim=True).expand_as(image))
+            require(
+                spread <= CLOSE_TO_SOLUTION,
+                f"given {name} of constant images, it gives others: the generator is ignored. Refuse in `start` where "
+                "problem.generator is not None",
+            )
         if error is None:
             continue
         words = str(error).lower()
-        prior = type(problem.prior).__name__
+        given = type(problem.prior).__name__
         require(
-            prior.lower() in words or "prior" in words,
+            given.lower() in words or "prior" in words,
             f"it refuses {name} with {type(error).__name__}({str(error)!r}), which does not mention the prior: say "
-            f"which priors it takes, and what to use for {prior if problem.prior is not None else 'no prior'}",
+            f"which priors it takes, and what to use for {given if problem.prior is not None else 'no prior'}",
         )
 
 
@@ -262,6 +282,11 @@ CHECKS: tuple[Check, ...] = (
     check_same_seed,
     check_default_stop,
 )
+
+
+def _given(prior: Prior, weight: float | str) -> Prior:
+    """A prior that has its weight already."""
+    return prior
 
 
 def _taken(solver: Any) -> list[tuple[str, Known]]:

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,12 +168,26 @@ def _made(path: Path, name: str, factory: Any, arguments: Mapping[str, Any]) -> 
         if needed:
             error.add_note(f"write {path}:{name}:{','.join(p.name + '=...' for p in needed)}")
         raise
-    return factory(**values)
+    try:
+        return factory(**values)
+    except Exception as error:
+        error.add_note(f"while making {path.name}:{name}")
+        raise
 
 
 def _imported(path: Path) -> Any:
-    """The module of a file: as part of its package where it lies in one, else on its own."""
+    """The module of a file, or an ImportError that says in which line it fails."""
     path = path.resolve()
+    try:
+        return _executed(path)
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = f" in line {frames[-1].lineno}" if frames else ""
+        raise ImportError(f"{path.name} fails{line}: {type(error).__name__}: {error}") from error
+
+
+def _executed(path: Path) -> Any:
+    """The module of a file: as part of its package where it lies in one, else on its own."""
     folder, parts = path.parent, [path.stem]
     while (folder / "__init__.py").is_file():
         parts.insert(0, folder.name)

@@ -8,6 +8,7 @@ import torch
 from recon.linear import Identity, LinearOperator
 from recon.testing import check_operator, operator_checks
 from recon.testing.dense import conjugate_gradient_iterations
+from recon.testing.operator_matrices import check_adjoint
 from recon.testing.running import judge
 
 
@@ -465,6 +466,42 @@ def test_an_operator_too_large_for_a_matrix_is_refused():
         ValueError, match="too large to be written as a matrix of 4096 x 4096: check a smaller"
     ):
         check_operator(Identity((64, 64)))
+
+
+class ScaledAdjoint(Identity):
+    def _adjoint(self, y):
+        return 1.01 * y
+
+
+@pytest.mark.parametrize("side", [16, 256])
+def test_the_random_adjoint_test_sees_a_small_factor_whatever_the_size(side):
+    shape = (side, side)
+    check_adjoint(Identity(shape))
+    with pytest.raises(
+        AssertionError, match="differ by 9.9e-03, 9.9e-03, 9.9e-03 of their size for 3 of 3 seeds"
+    ):
+        check_adjoint(ScaledAdjoint(shape))
+    # relative to |Ax| |y| the same fault is far smaller at the larger size: that statistic would let it pass
+    x, y = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (1, 11))
+    assert 0.01 * float((x * y).sum().abs() / (x.norm() * y.norm())) < (1e-3 if side == 16 else 1e-4)
+
+
+class FailsOnce(Identity):
+    """Wrong in one of the three trials only, as a product that vanishes by chance would be."""
+
+    def __init__(self, shape, wrong):
+        super().__init__(shape)
+        self.calls, self.wrong = 0, wrong
+
+    def _adjoint(self, y):
+        self.calls += 1
+        return y * (1.5 if self.calls <= self.wrong else 1.0)
+
+
+def test_one_seed_of_three_may_fail():
+    check_adjoint(FailsOnce((8, 8), wrong=1))
+    with pytest.raises(AssertionError, match="for 2 of 3 seeds"):
+        check_adjoint(FailsOnce((8, 8), wrong=2))
 
 
 def test_conjugate_gradients_are_counted():

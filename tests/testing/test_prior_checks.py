@@ -299,6 +299,11 @@ class SigmaOfFirstItem(Wiener):
         return super().denoise(x, sigma if isinstance(sigma, float) else sigma[:1])
 
 
+class SigmaAsNumber(Wiener):
+    def denoise(self, x, sigma):
+        return x / (1 + sigma**2)
+
+
 class AlwaysSingle(Wiener):
     def denoise(self, x, sigma):
         return super().denoise(x.to(torch.complex64 if x.is_complex() else torch.float32), sigma)
@@ -353,6 +358,11 @@ DENOISER_FAULTS = [
     (CropsOddSizes, "odd_sizes", r"denoise of \(1, 15, 17\) gives \(1, 15, 16\), expected the same"),
     (BatchStatistics, "batch_equals_loop", "is a normalisation taken over the batch"),
     (SigmaOfFirstItem, "sigma_per_item", "denoise with a sigma for each item differs from a loop"),
+    (
+        SigmaAsNumber,
+        "sigma_per_item",
+        r"denoise fails for sigma of shape \(3,\), one level an item: .* Reshape it",
+    ),
     (AlwaysSingle, "dtypes", "denoise of torch.float64 gives torch.float32: convert back"),
     (WithChannel, "shapes", r"denoise of \(1, 16, 16\) gives \(1, 1, 16, 16\), expected the same"),
     (ChangesImage, "input_unchanged", "denoise changes its input"),

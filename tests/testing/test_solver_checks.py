@@ -31,9 +31,12 @@ class ProximalGradient:
                 raise ValueError(
                     f"proximal gradients take one functional of the image, got prior {term.prior}"
                 )
-        if len(problem.terms) > 1 or problem.generator is not None:
+        if len(problem.terms) > 1 or self.generates(problem):
             raise ValueError("proximal gradients take at most one prior")
         return State(problem.start)
+
+    def generates(self, problem):
+        return problem.generator is not None
 
     def step(self, problem, state):
         size = self.size(problem, state)
@@ -68,6 +71,11 @@ class AcceptsAll(IgnoresPrior):
 class WrongSide(ProximalGradient):
     def prox(self, problem, x, size):
         return -super().prox(problem, -x, size)
+
+
+class IgnoresGenerator(ProximalGradient):
+    def generates(self, problem):
+        return False
 
 
 class TwiceTheWeight(ProximalGradient):
@@ -256,6 +264,11 @@ FAULTS = [
         RudeRefusal,
         "refusals",
         r"it refuses tikhonov with ValueError\('no'\), which does not mention the prior",
+    ),
+    (
+        IgnoresGenerator,
+        "refusals",
+        "given a generator of constant images, it gives others: the generator is ignored",
     ),
     (FailsLate, "denoiser", "ValueError: proximal gradients take one functional"),
     (RefusesAll, "needs", "it refuses every known problem, least squares too"),

@@ -162,6 +162,23 @@ def test_what_is_wrong_in_a_file_is_said(file, rest, error, said):
         items(f"{file}{rest}")
 
 
+def test_a_file_that_fails_says_where(tmp_path):
+    (tmp_path / "late.py").write_text("import recon\n\nx = undefined\n")
+    with pytest.raises(
+        ImportError, match="late.py fails in line 3: NameError: name 'undefined' is not defined"
+    ):
+        items(f"{tmp_path / 'late.py'}:X")
+    (tmp_path / "wrong.py").write_text("class X(:\n")
+    with pytest.raises(ImportError, match="wrong.py fails: SyntaxError: .*line 1"):
+        items(f"{tmp_path / 'wrong.py'}:X")
+
+
+def test_a_class_that_cannot_be_made_is_named(file):
+    with pytest.raises(ValueError, match="domain_shape must be one or more positive integers") as caught:
+        items(f"{file}:Scale:shape=(0,2)")
+    assert caught.value.__notes__ == ["while making physics.py:Scale"]
+
+
 def test_missing_arguments_are_spelt_out(file):
     with pytest.raises(ArgumentNameError) as caught:
         items(f"{file}:NeedsShape")
