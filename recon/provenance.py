@@ -83,6 +83,6 @@ def _command() -> str:
     """The command line as it was typed, fit for a shell; of the program only its name."""
     program, *arguments = sys.argv or [""]
     name = PurePath(program).name
-    if name == "ipykernel_launcher.py":  # its arguments are a file of the session in the user's home
+    if name == "ipykernel_launcher.py":  # its argument is a file in the home folder
         return "a notebook"
     return shlex.join([name, *arguments])
