@@ -1,6 +1,6 @@
-"""Times the parallel-beam operator against ASTRA and the bare sparse product, and prints a table of ratios.
+"""Times the CT operators against ASTRA and the bare sparse product, and prints tables of ratios.
 
-python benchmarks/projectors.py [--size 256] [--views 180] [--runs 15] [--json FILE]
+python benchmarks/projectors.py [--size 256] [--views 180] [--fan-size 512] [--fan-views 360] [--runs 15] [--json FILE]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import astra
 import numpy as np
 import torch
 from recon_operators.ct import ParallelBeam
+from recon_operators.ct_fan import FanBeam
 from recon_operators.joseph import projection_matrix
 from recon_operators.sparse_projector import sparse_tensor
 
@@ -64,24 +65,17 @@ def row(what: str, batch: int, seconds: dict[str, list[float]], references: dict
     }
 
 
-def on_cpu(size: int, views: int, runs: int) -> list[dict[str, Any]]:
+def on_cpu(op: ParallelBeam | FanBeam, projector: int, runs: int) -> list[dict[str, Any]]:
     """Forward and adjoint, one image and a batch: the operator, ASTRA's CPU projector, the sparse product.
 
     The sparse product is torch's with the whole matrix, the transpose stored too, its fastest form.
     """
-    op = ParallelBeam((size, size), angles=views, backend="matrix")
-    detectors = op.range_shape[1]
     matrix, transpose = (
         sparse_tensor(rows) for rows in projection_matrix(op.geometry, threads=torch.get_num_threads())
     )
-    projector = astra.create_projector(
-        "linear",
-        astra.create_proj_geom("parallel", 1.0, detectors, np.arange(views) * np.pi / views),
-        astra.create_vol_geom(size, size),
-    )
     rows = []
     for batch in (1, BATCH):
-        images, sinograms = torch.rand(batch, size, size), torch.rand(batch, views, detectors)
+        images, sinograms = torch.rand(batch, *op.domain_shape), torch.rand(batch, *op.range_shape)
         image, sinogram = images[0].numpy(), sinograms[0].numpy()
         references = {"astra": 1, "bare": batch}
         forward = {
@@ -98,6 +92,32 @@ def on_cpu(size: int, views: int, runs: int) -> list[dict[str, Any]]:
         rows.append(row("adjoint", batch, interleaved(adjoint, runs), references))
     astra.projector.delete(projector)
     return rows
+
+
+def parallel_on_cpu(size: int, views: int, runs: int) -> list[dict[str, Any]]:
+    """Parallel beam against ASTRA's ``linear``, which has the same matrix."""
+    op = ParallelBeam((size, size), angles=views, backend="matrix")
+    projector = astra.create_projector(
+        "linear",
+        astra.create_proj_geom("parallel", 1.0, op.range_shape[1], np.arange(views) * np.pi / views),
+        astra.create_vol_geom(size, size),
+    )
+    return on_cpu(op, projector, runs)
+
+
+def fan_on_cpu(size: int, views: int, runs: int) -> list[dict[str, Any]]:
+    """Fan beam, magnification 1.5, against ASTRA's fastest, ``line_fanflat``, with a third fewer weights."""
+    distances = 2.0 * size, 1.0 * size
+    op = FanBeam(
+        (size, size), angles=views, source_origin=distances[0], origin_detector=distances[1], backend="matrix"
+    )
+    theta = np.arange(views) * 2 * np.pi / views
+    projector = astra.create_projector(
+        "line_fanflat",
+        astra.create_proj_geom("fanflat", 1.5, op.range_shape[1], theta, *distances),
+        astra.create_vol_geom(size, size),
+    )
+    return on_cpu(op, projector, runs)
 
 
 def columns(items: torch.Tensor) -> torch.Tensor:
@@ -185,24 +205,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--views", type=int, default=180)
+    parser.add_argument("--fan-size", type=int, default=512)
+    parser.add_argument("--fan-views", type=int, default=360)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here too")
     options = parser.parse_args()
     scan = f"{options.size} x {options.size}, {options.views} views"
     result: dict[str, Any] = {
         "command": "benchmarks/projectors.py "
-        f"--size {options.size} --views {options.views} --runs {options.runs}",
+        f"--size {options.size} --views {options.views} --fan-size {options.fan_size} "
+        f"--fan-views {options.fan_views} --runs {options.runs}",
         "versions": {
             "torch": torch.__version__,
             "astra": astra.__version__,
             "python": platform.python_version(),
         },
         "threads": torch.get_num_threads(),
-        "cpu": on_cpu(options.size, options.views, options.runs),
+        "cpu": parallel_on_cpu(options.size, options.views, options.runs),
+        "cpu_fan": fan_on_cpu(options.fan_size, options.fan_views, max(3, options.runs // 3)),
     }
-    print(
-        table(f"CPU, {torch.get_num_threads()} threads, {scan} (ASTRA: one image, one thread)", result["cpu"])
-    )
+    on = f"CPU, {torch.get_num_threads()} threads (ASTRA: one image, one thread)"
+    print(table(f"Parallel beam, {scan}; {on}", result["cpu"]))
+    fan = f"{options.fan_size} x {options.fan_size}, {options.fan_views} views"
+    print("\n" + table(f"Fan beam, {fan}; {on}", result["cpu_fan"]))
     if torch.cuda.is_available() and astra.use_cuda():
         result["device"] = torch.cuda.get_device_name()
         result["gpu"] = on_gpu(options.size, options.views, options.runs)

@@ -27,7 +27,7 @@ def plot_parallel(geometry: ParallelGeometry, ax: Axes | None = None) -> Axes:
     theta = geometry.angles[0]
     along, across = _axes(theta)
     detector = np.outer(ends, along) + 1.2 * half * across
-    for start in np.linspace(*ends, _RAYS)[:, None] * along:
+    for start in np.linspace(ends[0], ends[1], _RAYS)[:, None] * along:
         ax.plot(*np.stack([start - 1.2 * half * across, start + 1.2 * half * across]).T, **_ray_style())
     _draw_detector(ax, detector)
     _draw_views(ax, geometry, -1.2 * half, "direction of the rays")
@@ -42,7 +42,7 @@ def plot_fan(geometry: FanGeometry, ax: Axes | None = None) -> Axes:
     source = -geometry.source_origin * across
     middle = geometry.origin_detector * across
     detector = middle + np.outer(_detector_ends(geometry), along)
-    for end in np.linspace(*detector, _RAYS):
+    for end in np.linspace(detector[0], detector[1], _RAYS):
         ax.plot(*np.stack([source, end]).T, **_ray_style())
     _draw_detector(ax, detector)
     ax.plot(*source, marker="o", color=_SOURCE, markersize=9, linestyle="none", label="source, first view")

@@ -109,7 +109,11 @@ def redundancy_weights(geometry: FanGeometry) -> _Array:
     which one side is twice the other or more and a full turn, and 1/2 for a full turn; gaps of a scan are
     bridged by the rays from the other side.
     """
-    theta, gamma = np.asarray(geometry.angles)[:, None], geometry.fan_angles
+    return ray_weights(geometry, np.asarray(geometry.angles)[:, None], geometry.fan_angles)
+
+
+def ray_weights(geometry: FanGeometry, theta: _Array, gamma: _Array) -> _Array:
+    """The weights of `redundancy_weights` for any rays on lines that the scan measures."""
     own, other = _depth(geometry, theta, gamma), _depth(geometry, theta + math.pi - 2 * gamma, -gamma)
     return np.sin(math.pi / 2 * own / (own + other)) ** 2
 

@@ -59,7 +59,10 @@ def _scan(found: Mapping[str, mat5.Variable], path: Path) -> tuple[str, Mapping[
 def _number(parameters: Mapping[str, mat5.Variable], key: str, path: Path) -> np.ndarray:
     if key not in parameters:
         raise LoadError(f"{path}: its parameters lack '{key}'; there are {', '.join(parameters)}")
-    return parameters[key].values().astype(np.float64).reshape(-1)
+    numbers = parameters[key].values().astype(np.float64).reshape(-1)
+    if not numbers.size or not np.isfinite(numbers).all():
+        raise LoadError(f"{path}: its parameter '{key}' holds {numbers.size} numbers, expected finite ones")
+    return numbers
 
 
 def _geometry(

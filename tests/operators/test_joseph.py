@@ -9,7 +9,8 @@ import pytest
 import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recon_operators.joseph import ParallelGeometry, SparseRows, projection_matrix
+from recon_operators.joseph import FanGeometry, ParallelGeometry, SparseRows, projection_matrix
+from recon_operators.scan_geometry import ScanGeometry
 
 angles = st.one_of(
     st.floats(-2 * math.pi, 2 * math.pi, allow_subnormal=False),
@@ -24,6 +25,18 @@ geometries = st.builds(
     detectors=st.integers(1, 17),
     detector_size=lengths,
     detector_offset=st.floats(-3.0, 3.0),
+)
+fans = st.builds(
+    FanGeometry,
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    pixel_size=lengths,
+    angles=st.lists(angles, min_size=1, max_size=5).map(tuple),
+    detectors=st.integers(1, 17),
+    detector_size=lengths,
+    detector_offset=st.floats(-3.0, 3.0),
+    weights=st.sampled_from(["joseph", "interpolation"]),
+    source_origin=st.floats(40.0, 90.0),
+    origin_detector=st.floats(0.0, 50.0),
 )
 
 
@@ -74,15 +87,15 @@ def test_the_plain_parallel_geometry_of_astra(views: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(geometry=geometries, threads=st.integers(1, 4))
-def test_the_transpose_is_the_transpose_to_the_bit(geometry: ParallelGeometry, threads: int) -> None:
+@given(geometry=st.one_of(geometries, fans), threads=st.integers(1, 4))
+def test_the_transpose_is_the_transpose_to_the_bit(geometry: ScanGeometry, threads: int) -> None:
     matrix, transpose = projection_matrix(geometry, np.float32, threads)
     np.testing.assert_array_equal(dense(matrix).T, dense(transpose))
 
 
 @settings(max_examples=60, deadline=None)
-@given(geometry=geometries)
-def test_rows_are_sorted_distinct_and_positive(geometry: ParallelGeometry) -> None:
+@given(geometry=st.one_of(geometries, fans))
+def test_rows_are_sorted_distinct_and_positive(geometry: ScanGeometry) -> None:
     for rows in projection_matrix(geometry):
         assert rows.starts.dtype == rows.columns.dtype == np.int32
         assert rows.starts[0] == 0
@@ -114,6 +127,30 @@ def test_the_entries_are_estimated_before_building(spacing: float) -> None:
     geometry = ParallelGeometry((40, 50), 1.0, theta, math.ceil(65 / spacing), spacing)
     # exact in the mean; the fraction of a footprint that falls on an element varies
     assert projection_matrix(geometry)[0].values.size == pytest.approx(geometry.entries, rel=0.03)
+
+
+@pytest.mark.parametrize("weights", ["joseph", "interpolation"])
+@pytest.mark.parametrize("spacing", [0.7, 1.6])
+def test_the_entries_of_a_fan_are_estimated_before_building(weights: str, spacing: float) -> None:
+    theta = tuple(np.arange(30) * np.pi / 15)
+    distances = {"source_origin": 90.0, "origin_detector": 50.0}
+    geometry = FanGeometry((40, 50), 1.0, theta, math.ceil(112 / spacing), spacing, 0.0, weights, **distances)
+    assert projection_matrix(geometry)[0].values.size == pytest.approx(geometry.entries, rel=0.03)
+
+
+@pytest.mark.parametrize("offset", [0.0, 2.2])
+def test_a_fan_is_interpolated_at_each_pixel_and_weighted_by_its_distance(offset: float) -> None:
+    distances = {"source_origin": 30.0, "origin_detector": 12.0}
+    geometry = FanGeometry((5, 4), 1.5, (0.4, 2.0, 5.0), 40, 0.9, offset, "interpolation", **distances)
+    _, transpose = projection_matrix(geometry, np.float64)
+    ramp = np.tile(geometry.positions, 3)  # interpolating it gives the position itself
+    theta = np.array(geometry.angles)
+    x, y = (np.arange(4) - 1.5) * 1.5, (2 - np.arange(5)[:, None]) * 1.5
+    expected = np.zeros((5, 4))
+    for cosine, sine in zip(np.cos(theta), np.sin(theta), strict=True):
+        depth = 30 - x * sine + y * cosine
+        expected += (30 / depth) ** 2 * 42 * (x * cosine + y * sine) / depth
+    np.testing.assert_allclose((dense(transpose) @ ramp).reshape(5, 4), expected, atol=1e-5)
 
 
 def test_a_matrix_too_large_for_int32_is_refused_before_it_is_built() -> None:

@@ -10,7 +10,8 @@ import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recon_operators.joseph import ParallelGeometry, projection_matrix
+from recon_operators.joseph import projection_matrix
+from recon_operators.scan_geometry import FanGeometry, ParallelGeometry, ScanGeometry
 from recon_operators.scan_symmetry import find_symmetry
 from recon_operators.sparse_projector import sparse_projector
 
@@ -24,7 +25,15 @@ def scan(
     )
 
 
-def whole_matrix(geometry: ParallelGeometry) -> np.ndarray:
+def fan(
+    shape: tuple[int, int], angles: int | list[float], offset: float = 0.0, weights: str = "joseph"
+) -> FanGeometry:
+    theta = [i * 2 * math.pi / angles for i in range(angles)] if isinstance(angles, int) else angles
+    distances = {"source_origin": 30.0, "origin_detector": 12.0}
+    return FanGeometry(shape, 1.0, tuple(theta), 15, 1.3, offset, weights, **distances)
+
+
+def whole_matrix(geometry: ScanGeometry) -> np.ndarray:
     rows, _ = projection_matrix(geometry, np.float64)
     return scipy.sparse.csr_array((rows.values, rows.columns, rows.starts), shape=rows.shape).toarray()
 
@@ -44,11 +53,22 @@ scans = st.one_of(
         st.sampled_from([0.0, 0.3]),
     ),
 )
+fans = st.builds(
+    fan,
+    st.one_of(st.tuples(st.integers(1, 8), st.integers(1, 8)), st.integers(2, 9).map(lambda n: (n, n))),
+    st.one_of(
+        st.integers(1, 24),
+        st.sampled_from([20, 24, 32]),
+        st.lists(st.integers(-16, 16).map(lambda k: 0.1 + k * math.pi / 8), min_size=1, max_size=9),
+    ),
+    st.sampled_from([0.0, 0.3]),
+    st.sampled_from(["joseph", "interpolation"]),
+)
 
 
 @settings(max_examples=80, deadline=None)
-@given(geometry=scans)
-def test_the_part_and_its_turns_are_the_whole_matrix(geometry: ParallelGeometry) -> None:
+@given(geometry=st.one_of(scans, fans))
+def test_the_part_and_its_turns_are_the_whole_matrix(geometry: ScanGeometry) -> None:
     projector = sparse_projector(geometry, torch.float64)
     matrix = whole_matrix(geometry)
     rays, pixels = matrix.shape
@@ -79,6 +99,25 @@ def test_equally_spaced_views_of_a_square_need_an_eighth(
     symmetry = find_symmetry(geometry)
     assert (len(symmetry.turns), symmetry.part.views) == (turns, part_views)
     assert symmetry.part.detectors == (geometry.detectors if turns == 1 else (geometry.detectors + 1) // 2)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "turns", "part_views"),
+    [
+        (fan((16, 16), 360), 8, 46),
+        (fan((16, 16), 362), 4, 91),  # no quarter turns
+        (fan((16, 16), 360, offset=0.5), 4, 90),  # no mirrorings
+        (fan((16, 24), 360), 4, 91),
+        (fan((16, 24), 360, offset=0.5), 2, 180),
+        (fan((16, 16), [0.1, 0.7, 1.9, 2.2]), 1, 4),
+        (fan((16, 16), [k * math.pi / 180 for k in range(270)]), 8, 46),  # a quarter missing: still worth it
+        (fan((16, 16), [k * math.pi / 180 for k in range(210)]), 1, 210),
+    ],
+)
+def test_a_full_turn_of_fan_beams_needs_an_eighth(geometry: FanGeometry, turns: int, part_views: int) -> None:
+    symmetry = find_symmetry(geometry)
+    assert (len(symmetry.turns), symmetry.part.views) == (turns, part_views)
+    assert symmetry.part.detectors == geometry.detectors
 
 
 @settings(max_examples=60, deadline=None)
