@@ -18,7 +18,7 @@ _INSTALL = {
 
 
 def library(name: str) -> Any:
-    """The library of that import name, imported now.
+    """The library, or a module of it, imported now.
 
     Raises:
         ImportError: it is not installed; the message holds the command that installs it.
@@ -27,6 +27,9 @@ def library(name: str) -> Any:
         with np.printoptions():  # ODL changes how NumPy prints for the whole process
             return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != name:
+        package = name.partition(".")[0]
+        if error.name != package:
             raise  # the library is there, one that it needs is not: its own message says which
-        raise ImportError(f"this bridge needs {name}, which is not installed: {_INSTALL[name]}") from None
+        raise ImportError(
+            f"this bridge needs {package}, which is not installed: {_INSTALL[package]}"
+        ) from None

@@ -34,6 +34,10 @@ class SpaceView:
         odl = library("odl")
         self.space = space
         self._parts: SpaceView | None = None
+        self.shape: Shape
+        self.dtype: torch.dtype
+        self.device: torch.device
+        self.is_torch: bool
         if isinstance(space, odl.ProductSpace):
             if len(space) == 0 or not space.is_power_space:
                 raise TypeError(
@@ -42,7 +46,7 @@ class SpaceView:
                 )
             self._parts = SpaceView(space[0])
             inside = self._parts
-            self.shape: Shape = (len(space), *inside.shape)
+            self.shape = (len(space), *inside.shape)
             self.dtype, self.device, self.is_torch = inside.dtype, inside.device, inside.is_torch
         elif isinstance(space, odl.core.space.base_tensors.TensorSpace | odl.DiscretizedSpace):
             self.shape = tuple(space.shape)
@@ -71,7 +75,9 @@ class SpaceView:
         if self._parts is not None:
             return torch.stack([self._parts.values(part) for part in element])
         data = element.data
-        return data if isinstance(data, Tensor) else torch.from_numpy(np.require(data, requirements="CW"))
+        return (
+            data if isinstance(data, Tensor) else torch.from_numpy(np.require(data, requirements=("C", "W")))
+        )
 
     def _element(self, values: Any) -> Any:
         if self._parts is None:
@@ -106,7 +112,7 @@ def _torch_dtype(space: Any) -> torch.dtype:
             f"the space {space!r} holds {name}: make it with dtype 'float32', 'float64', 'complex64' or "
             "'complex128'"
         )
-    return getattr(torch, name)  # type: ignore[no-any-return]
+    return getattr(torch, name)
 
 
 def is_one(weights: float | Tensor) -> bool:
