@@ -20,7 +20,7 @@ def from_deepinv(thing: Any, **options: Any) -> Any:
     Args:
         thing: a `deepinv.physics.LinearPhysics` (options as in `from_physics`: ``img_size``, ``channels``,
             ``adjoint_tolerance``), a `deepinv.models.Denoiser` or `deepinv.optim.PnP` (`from_denoiser`:
-            ``value_range``, ``channels``, ``complex_as``, ``multiple_of``, ``weight``), or a
+            ``value_range``, ``sigma``, ``channels``, ``complex_as``, ``multiple_of``, ``weight``), or a
             `deepinv.optim.Prior` with a proximal map (`from_potential`: ``channels``, ``convex``, ``weight``).
         options: of that kind.
 

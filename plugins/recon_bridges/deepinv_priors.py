@@ -18,7 +18,7 @@ from recon.runner import run
 from recon.solvers.admm import ADMM
 from recon.stopping import MaxIterations, SmallResiduals
 from recon_bridges.libraries import library
-from recon_bridges.modules import Channels, ComplexAs, ModuleDenoiser, by_number, denoiser
+from recon_bridges.modules import Channels, ComplexAs, ModuleDenoiser, Sigma, by_number, denoiser
 
 PriorChannels = Literal["add", "first"]
 
@@ -85,8 +85,8 @@ class _Fresh(nn.Module):
             results.append(apply(self.module, item))
         return torch.cat(results)
 
-    def forward(self, x: Tensor, sigma: float) -> Tensor:
-        """The denoiser at one noise level."""
+    def forward(self, x: Tensor, sigma: Any) -> Tensor:
+        """The denoiser."""
         return self.each(lambda module, items: module(items, sigma), x)
 
 
@@ -94,6 +94,7 @@ def from_denoiser(
     module: Any,
     *,
     value_range: tuple[float, float] | None = (0.0, 1.0),
+    sigma: Sigma = "number",
     channels: Channels = "add",
     complex_as: ComplexAs | None = None,
     multiple_of: int = 1,
@@ -101,12 +102,13 @@ def from_denoiser(
 ) -> ModuleDenoiser:
     """A `deepinv.models.Denoiser`, or a `deepinv.optim.PnP` prior, as a plug-and-play prior of ours.
 
-    Arguments as in `denoiser`; DeepInverse's networks take images in [0, 1].
+    Arguments as in `denoiser`; DeepInverse's networks take images in [0, 1]. Those that accept one noise level
+    an item are called once for a batch of different levels with ``sigma="batch"``.
     """
     return denoiser(
         _Fresh(module),
         value_range,
-        sigma="number",
+        sigma=sigma,
         channels=channels,
         complex_as=complex_as,
         multiple_of=multiple_of,
