@@ -38,12 +38,14 @@ def recon_noise() -> list[NoiseEntry]:
             name="gaussian",
             factory="recon.simulate:GaussianNoise",
             summary="white Gaussian noise on real data",
+            tags=("zero mean",),
             examples=(Example({"std": 0.1}),),
         ),
         NoiseEntry(
             name="complex_gaussian",
             factory="recon.simulate:ComplexGaussianNoise",
             summary="white Gaussian noise on the real and on the imaginary part",
+            tags=("zero mean",),
             examples=(Example({"std": 0.1}),),
         ),
         NoiseEntry(

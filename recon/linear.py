@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from recon import norms
+from recon.parameters import Param
 
 Shape = tuple[int, ...]
 Field = Literal["real", "complex", "any"]
@@ -363,7 +364,7 @@ class Identity(LinearOperator):
 
     nonnegative = True
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Annotated[Sequence[int], Param("image shape", unit="px", ge=1)]) -> None:
         super().__init__(shape, shape)
 
     def _forward(self, x: Tensor) -> Tensor:

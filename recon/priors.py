@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from recon.linear import Field, Identity, LinearOperator, Step
+from recon.linear import Field, Identity, LinearOperator, Step, real_dtype
 
 Weight = float | Literal["auto"]
 
@@ -96,7 +96,9 @@ class Functional(Prior):
     def value(self, z: Tensor) -> Tensor:
         """weight * penalty of each item of ``z`` (B, *K.range_shape); ``(B,)``."""
         penalty = self._penalty(z)
-        return self.strength * penalty.reshape(penalty.shape[0], -1).sum(1)
+        sums = penalty.unsqueeze(-1).flatten(1).sum(1)
+        # an indicator made of torch.where(..., torch.inf, 0.0) is single precision whatever z is
+        return self.strength * (sums if sums.is_complex() else sums.to(real_dtype(z.dtype)))
 
     def prox(self, z: Tensor, step: Step) -> Tensor:
         """argmin_u step * g(u) + 1/2 |u - z|^2; ``step`` is a number or broadcasts against ``z``."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from recon.linear import LinearOperator, real_dtype
+from recon.parameters import Param
 from recon.priors import Denoiser, Functional
 from recon.problem import Problem, Term
 from recon.solvers.algorithm import Iterative, inner, norm, per_item
@@ -68,9 +69,13 @@ class ADMM(Iterative):
 
     def __init__(
         self,
-        rho: float | Literal["auto"] = "auto",
-        relaxation: float | Literal["auto"] = "auto",
-        inner: int | Literal["auto"] = "auto",
+        rho: Annotated[float | Literal["auto"], Param("penalty of every term", gt=0)] = "auto",
+        relaxation: Annotated[
+            float | Literal["auto"], Param("over-relaxation; auto: 1.8, and 1 with a denoiser", gt=0, lt=2)
+        ] = "auto",
+        inner: Annotated[
+            int | Literal["auto"], Param("CG iterations in a step without a closed form", ge=1)
+        ] = "auto",
     ) -> None:
         if rho != "auto" and not (isinstance(rho, numbers.Real) and 0 < rho < math.inf):
             raise ValueError(f"rho must be > 0 or 'auto', got {rho!r}")
