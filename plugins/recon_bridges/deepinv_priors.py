@@ -30,20 +30,19 @@ class PotentialFunctional(Functional):
 
     def __init__(self, prior: Any, channels: PriorChannels, convex: bool, weight: Weight) -> None:
         super().__init__(weight)
-        self.potential: Any = prior
-        self.fresh = _Fresh(prior)
+        self.potential = _Fresh(prior)
         self.channels = channels
         self.convex = convex
 
     def _penalty(self, z: Tensor) -> Tensor:
-        value: Tensor = self.potential.fn(self._with_channels(z))
-        return value.reshape(z.shape[0], -1)
+        value: Tensor = self.potential.module.fn(self._with_channels(z))
+        return value
 
     def _prox(self, z: Tensor, threshold: Step) -> Tensor:
         steps = torch.as_tensor(threshold, dtype=z.dtype, device=z.device)
         if steps.numel() not in (1, z.shape[0]):
             raise ValueError(
-                f"{type(self.potential).__name__} takes one step an item, got {tuple(steps.shape)}"
+                f"{type(self.potential.module).__name__} takes one step an item, got {tuple(steps.shape)}"
             )
         result = by_number(self._proximal, self._with_channels(z), steps.reshape(-1).expand(z.shape[0]))
         return result.reshape(z.shape)
@@ -51,7 +50,7 @@ class PotentialFunctional(Functional):
     def _proximal(self, x: Tensor, step: float) -> Tensor:
         if step == 0:
             return x.clone()
-        return self.fresh.each(lambda prior, items: prior.prox(items, gamma=step), x)
+        return self.potential.each(lambda prior, items: prior.prox(items, gamma=step), x)
 
     def _with_channels(self, z: Tensor) -> Tensor:
         return z.unsqueeze(1) if self.channels == "add" else z
@@ -71,7 +70,7 @@ class _Fresh(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module = module
+        self.module: Any = module
 
     def each(self, apply: Any, x: Tensor) -> Tensor:
         """``apply(module, items)``, item by item where the module iterates."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -24,7 +27,7 @@ def library(name: str) -> Any:
         ImportError: it is not installed; the message holds the command that installs it.
     """
     try:
-        with np.printoptions():  # ODL changes how NumPy prints for the whole process
+        with _unchanged_process():
             return import_module(name)
     except ModuleNotFoundError as error:
         package = name.partition(".")[0]
@@ -33,3 +36,19 @@ def library(name: str) -> Any:
         raise ImportError(
             f"this bridge needs {package}, which is not installed: {_INSTALL[package]}"
         ) from None
+
+
+@contextmanager
+def _unchanged_process() -> Iterator[None]:
+    """Keep what importing ODL changes for the whole process: NumPy's printing, SciPy's array interface."""
+    variable = "SCIPY_ARRAY_API"
+    before = os.environ.get(variable)
+    import_module("scipy.fft")  # SciPy reads the variable once
+    with np.printoptions():
+        try:
+            yield
+        finally:
+            if before is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = before

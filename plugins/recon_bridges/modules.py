@@ -183,7 +183,9 @@ def denoiser(
 
 
 def by_number(function: Callable[[Tensor, float], Tensor], x: Tensor, values: Tensor) -> Tensor:
-    """``function(x, value)`` with one value an item, for functions that take a number: one call a value."""
+    """``function(x, value)`` with one value an item, for maps of images that take one number: a call a value."""
+    if x.shape[0] == 0:
+        return torch.empty_like(x)
     distinct = values.unique()
     if len(distinct) == 1:
         return function(x, float(distinct))
