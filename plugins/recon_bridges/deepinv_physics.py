@@ -122,8 +122,10 @@ class PhysicsOperator(LinearOperator):
 
     def _in_precision(self, x: Tensor) -> Tensor:
         """In the precision of the physics' own numbers: DeepInverse does not mix precisions."""
+        if isinstance(self.physics, _physics_class()):
+            return x
         own = {
-            t.to(complex_dtype(t.dtype)).dtype if not t.is_complex() else t.dtype
+            complex_dtype(t.dtype)
             for name, t in (*self.physics.named_buffers(), *self.physics.named_parameters())
             if (t.is_floating_point() or t.is_complex()) and name != "_device_holder"
         }
@@ -164,6 +166,8 @@ def from_physics(
             f"{type(physics).__name__} is not linear (no deepinv.physics.LinearPhysics): operators here are"
         )
     mri = isinstance(physics, module.mri.MRIMixin)
+    if channels is None and isinstance(physics, _physics_class()):
+        channels = physics.channels
     size = _img_size(physics, img_size, mri)
     if channels is None:
         channels = "complex" if mri else "add" if size[0] == 1 else "first"

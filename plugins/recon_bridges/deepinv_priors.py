@@ -35,6 +35,8 @@ class PotentialFunctional(Functional):
         self.convex = convex
 
     def _penalty(self, z: Tensor) -> Tensor:
+        if z.shape[0] == 0:
+            return z.flatten(1)
         value: Tensor = self.potential.module.fn(self._with_channels(z))
         return value
 

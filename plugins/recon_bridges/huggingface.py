@@ -34,7 +34,7 @@ def from_huggingface(
 ) -> ModuleDenoiser:
     """An image-to-image model of `transformers` (Swin2SR with ``upscale=1``) as a plug-and-play prior.
 
-    It takes no noise level: a remover of artefacts.
+    It takes no noise level: a remover of artefacts. Sides are padded to the windows of its attention.
 
     Args:
         model: folder with ``config.json`` and ``model.safetensors``, as `save_pretrained` writes it; a loaded
@@ -62,7 +62,14 @@ def from_huggingface(
         )
     if channels is None:
         channels = "add" if getattr(config, "num_channels", 3) == 1 else "first"
-    return denoiser(ImageToImage(loaded), value_range, sigma="none", channels=channels, complex_as=complex_as)
+    return denoiser(
+        ImageToImage(loaded),
+        value_range,
+        sigma="none",
+        channels=channels,
+        complex_as=complex_as,
+        multiple_of=getattr(config, "window_size", 1),
+    )
 
 
 def _loaded(source: str | PathLike[str], download: bool) -> nn.Module:

@@ -24,11 +24,19 @@ def library(name: str) -> Any:
     """The library, or a module of it, imported now.
 
     Raises:
-        ImportError: it is not installed; the message holds the command that installs it.
+        ImportError: it is not installed, and the message holds the command that installs it; or it does not
+            fit the installed torch.
     """
     try:
         with _unchanged_process():
             return import_module(name)
+    except RuntimeError as error:
+        if "torchvision" not in str(error):
+            raise
+        raise ImportError(
+            f"{name} imports torchvision, and the one that is installed does not fit torch {torch_version()} "
+            f"({error}): install the torchvision that was made for it"
+        ) from error
     except ModuleNotFoundError as error:
         package = name.partition(".")[0]
         if error.name != package:
@@ -36,6 +44,13 @@ def library(name: str) -> Any:
         raise ImportError(
             f"this bridge needs {package}, which is not installed: {_INSTALL[package]}"
         ) from None
+
+
+def torch_version() -> str:
+    """The version of torch, with its build."""
+    import torch
+
+    return str(torch.__version__)
 
 
 @contextmanager

@@ -59,6 +59,8 @@ class ModuleDenoiser(Denoiser):
                 f"{type(self.module).__name__} was bridged for {self.domain} images, got {x.dtype}"
                 + (": say complex_as='magnitude', 'parts' or 'channels'" if x.is_complex() else "")
             )
+        if x.shape[0] == 0:
+            return torch.empty_like(x)
         levels = torch.as_tensor(sigma, dtype=real_dtype(x.dtype), device=x.device).reshape(-1)
         levels = levels.expand(x.shape[0])
         if self.complex_as == "magnitude":
