@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test test-core test-slow lint types docs wheel benchmark peers clean
+.PHONY: setup demo test test-core test-bridges test-slow lint types docs wheel benchmark peers clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,11 @@ test: setup
 
 test-core: setup
 	RECON_PLUGINS= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope tests/core --deselect tests/core/test_cli.py
+
+# Installs the bridged libraries into .venv (torch stays as it is); there a test that misses one fails.
+test-bridges: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/bridges/requirements.txt
+	RECON_REQUIRE_BRIDGES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope tests/bridges
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow

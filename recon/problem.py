@@ -84,7 +84,8 @@ class Problem:
         fidelity: the data term: a name, ``(name, {arguments})`` or an object.
         x0: first image; None starts from ``operator.pinv(data)``.
         reference: the true image where it is known, to judge by.
-        image_range: (low, high) of the image values: learned priors are mapped to their own range by it.
+        image_range: (low, high) of the image values, (0, high) of the magnitude for complex images: learned
+            priors are mapped to their own range by it.
 
     Attributes:
         notes: what else is known of the data (unit, pixel size [mm], noise, seed, source), for files and
@@ -201,11 +202,18 @@ class Problem:
     def terms(self) -> list[Term]:
         """The priors with their linear maps built for this image shape; generators are not terms."""
         members = [] if self.prior is None else self.prior.members
-        return [
+        terms = [
             Term(member, self.operator.domain_shape, self.image_range)
             for member in members
             if isinstance(member, Functional | Denoiser)
         ]
+        for term in terms:
+            if self.is_complex and term.scaling.offset != 0:
+                raise ValueError(
+                    f"image_range={self.image_range} would shift complex images for {type(term.prior).__name__}, "
+                    "made for magnitudes: give the range of the magnitude, (0, high)"
+                )
+        return terms
 
     @property
     def generator(self) -> Generator | None:
