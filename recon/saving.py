@@ -1,0 +1,139 @@
+"""Saving an image as one file of a common format: `save` picks the writer of a suffix."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon import registry
+from recon.entries import WriterEntry
+from recon.files import folder_written_whole, written_whole
+from recon.loading import Loaded
+from recon.solution import Solution
+
+
+def save(
+    path: str | os.PathLike[str],
+    image: Tensor | np.ndarray[Any, Any] | Solution | Loaded,
+    *,
+    like: Loaded | None = None,
+    unit: str | None = None,
+    pixel_size: Sequence[float] | None = None,
+    writer: str | None = None,
+    **options: Any,
+) -> Path:
+    """Write one image or volume with the writer registered for the suffix, whole or not at all.
+
+    ``recon.save("ct.nii.gz", solution, like=loaded)`` keeps the geometry of the image that was loaded;
+    ``recon.save("ct.png", mu, window=(0, 0.03))`` is to look at. `Solution.save` writes a whole result.
+
+    Args:
+        path: the file to write; an existing one is replaced. A folder, new or empty, where `writer` writes one
+            file a slice (``writer="dicom"``).
+        image: ``(rows, columns)``, or ``(slices, rows, columns)`` where the format takes it.
+        like: the image whose grid this one is on: its pixel size, place in the patient, padding and
+            description are taken over; its unit is not.
+        unit: unit of the values; the image's own if it has one. "HU" and "1/mm" mean something to DICOM.
+        pixel_size: distances of neighbouring pixels along the last axes [mm], without `like`.
+        writer: name of the writer to use whatever the suffix is (`recon list writers`).
+        options: what the writer takes, such as ``window=(0, 0.03)`` (`recon show writer png`).
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: no writer for the suffix, an image that the format cannot hold, or one that is not on the
+            grid of `like`.
+        LookupError: no writer of that name. TypeError: an option that the writer does not take.
+        OSError: `path` cannot be written to.
+    """
+    target = Path(path).expanduser()
+    name, in_folder = _writer_for(target, writer)
+    loaded = _described(image, like, unit, pixel_size)
+    if target.is_dir() and not in_folder:
+        raise IsADirectoryError(f"{target} is a folder: name a file in it, such as {target / 'image.nii.gz'}")
+    with folder_written_whole(target) if in_folder else written_whole(target) as place:
+        registry.make("writer", name, path=place, image=loaded, **options)
+    return target
+
+
+def _writer_for(target: Path, wanted: str | None) -> tuple[str, bool]:
+    """The writer's name, and whether it is to write a folder."""
+    writers = {found.name: found.entry for found in registry.items("writer")}
+    endings = {
+        suffix: name
+        for name, entry in writers.items()
+        if isinstance(entry, WriterEntry)
+        for suffix in entry.suffixes
+    }
+    matching = [suffix for suffix in endings if target.name.lower().endswith(suffix)]
+    if wanted is not None:
+        found = registry.find("writer", wanted)
+        assert isinstance(found.entry, WriterEntry)
+        own = any(target.name.lower().endswith(suffix) for suffix in found.entry.suffixes)
+        return found.name, found.entry.folders and not own
+    if not matching:
+        folders = [name for name, entry in writers.items() if isinstance(entry, WriterEntry) and entry.folders]
+        raise ValueError(
+            f"{target}: no writer for the suffix '{target.suffix}'; known are {', '.join(sorted(endings))}; "
+            f"a folder of slices is written by writer= one of: {', '.join(folders) or 'none'}"
+        )
+    return endings[max(matching, key=len)], False
+
+
+def _described(
+    image: Tensor | np.ndarray[Any, Any] | Solution | Loaded,
+    like: Loaded | None,
+    unit: str | None,
+    pixel_size: Sequence[float] | None,
+) -> Loaded:
+    """The image with all that is known of it."""
+    if isinstance(image, Loaded):
+        data, own_unit, like = image.data, image.unit, image if like is None else like
+    elif isinstance(image, Solution):
+        data, own_unit = image.image, _unit_of(image)
+    else:
+        data, own_unit = torch.as_tensor(image), ""
+    data = data.detach().cpu().resolve_conj().resolve_neg()
+    found = Loaded(data=data, unit=own_unit if unit is None else unit)
+    if like is not None:
+        if pixel_size is not None:
+            raise ValueError("give like= or pixel_size=, not both: like has a pixel size of its own")
+        count = min(3 if like.affine is not None and data.ndim > 2 else 2, data.ndim, like.data.ndim)
+        if data.shape[-count:] != like.data.shape[-count:]:
+            raise ValueError(
+                f"the image of shape {tuple(data.shape)} is not on the grid of like "
+                f"{tuple(like.data.shape)} ({like.source}): give pixel_size= instead"
+            )
+        return dataclasses.replace(
+            found,
+            pixel_size=like.pixel_size,
+            affine=like.affine,
+            valid=like.valid if like.valid is not None and like.valid.shape == data.shape else None,
+            attributes=like.attributes,
+            source=like.source,
+        )
+    if pixel_size is not None:
+        sizes = tuple(float(size) for size in pixel_size)
+        if not 2 <= len(sizes) <= min(3, data.ndim) or not all(0 < size < float("inf") for size in sizes):
+            raise ValueError(
+                f"pixel_size must be 2 or 3 distances in mm, one for each of the last axes of an image of shape "
+                f"{tuple(data.shape)}; got {pixel_size}"
+            )
+        found = dataclasses.replace(found, pixel_size=sizes)
+    return found
+
+
+def _unit_of(solution: Solution) -> str:
+    """The unit that the problem's notes name, in memory or in the record of `recon solve`."""
+    notes = solution.problem.notes if solution.problem is not None else None
+    if notes is None:
+        notes = solution.provenance.get("problem", {}).get("notes", {})
+    return str(notes.get("unit", ""))
