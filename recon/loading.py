@@ -60,6 +60,10 @@ class LoadError(ValueError):
         super().__init__(_one_line(message, 1000))
 
 
+class LoadWarning(UserWarning):
+    """What was loaded is not all that it should be, such as a volume with a slice missing."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loaded:
     """What a reader found in one file, or in a folder of slices.

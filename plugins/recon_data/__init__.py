@@ -13,8 +13,9 @@ def recon_readers() -> Iterator[ReaderEntry]:
     yield ReaderEntry(
         name="dicom",
         factory="recon_data.dicom:read_dicom",
-        summary="DICOM image: CT in HU with its padding marked, MR and others as stored",
+        summary="DICOM image, or a folder of slices: CT in HU with its padding marked, others as stored",
         suffixes=(".dcm", ".dicom", ".ima"),
+        folders=(".dcm", ".dicom", ".ima", ""),
         requires=("pydicom",),
     )
     yield ReaderEntry(
