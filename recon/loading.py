@@ -70,8 +70,9 @@ class Loaded:
 
     Attributes:
         data: the numbers; an image is `(height, width)`, a colour image `(3, height, width)`, a stack of
-            frames `(frames, height, width)`, a volume `(slices, rows, columns)`; measured data have the file's own axes. Real data are float32,
-            or float64 where the file has float64 or integers too large for float32; complex data stay so.
+            frames `(frames, height, width)`, a volume `(slices, rows, columns)`; measured data have the
+            file's own axes. Real data are float32, or float64 where the file has float64 or integers too
+            large for float32; complex data stay so.
         unit: the unit of `data`: "HU", "1/mm", "counts", ...; "" where the file does not say.
         pixel_size: distance of neighbouring pixels along the last axes, (rows, columns) or (slices, rows,
             columns) [mm], or None.
@@ -268,7 +269,9 @@ def _reader_of_folder(folder: Path) -> str:
             f"{', '.join(kinds) or 'none'}); name one file in it"
         )
     if len(names) > 1:
-        raise LoadError(f"{folder}: several readers take its files: {', '.join(names)}; choose with reader=NAME")
+        raise LoadError(
+            f"{folder}: several readers take its files: {', '.join(names)}; choose with reader=NAME"
+        )
     return names[0]
 
 

@@ -42,7 +42,9 @@ def turn(affine: Tensor, shape: tuple[int, ...], wanted: str) -> tuple[list[int]
     """
     pairs = [next((p for p, pair in enumerate(LETTERS) if letter in pair), -1) for letter in wanted]
     if sorted(pairs) != [0, 1, 2]:
-        raise ValueError(f"an orientation is one letter each of L/R, P/A and I/S, such as 'SPL'; got {wanted!r}")
+        raise ValueError(
+            f"an orientation is one letter each of L/R, P/A and I/S, such as 'SPL'; got {wanted!r}"
+        )
     current = axis_codes(affine)
     old_axis = [next(a for a in range(3) if current[a] in LETTERS[pair]) for pair in pairs]
     flipped = [new for new, old in enumerate(old_axis) if current[old] != wanted[new]]

@@ -80,7 +80,9 @@ def _writer_for(target: Path, wanted: str | None) -> tuple[str, bool]:
         own = any(target.name.lower().endswith(suffix) for suffix in found.entry.suffixes)
         return found.name, found.entry.folders and not own
     if not matching:
-        folders = [name for name, entry in writers.items() if isinstance(entry, WriterEntry) and entry.folders]
+        folders = [
+            name for name, entry in writers.items() if isinstance(entry, WriterEntry) and entry.folders
+        ]
         raise ValueError(
             f"{target}: no writer for the suffix '{target.suffix}'; known are {', '.join(sorted(endings))}; "
             f"a folder of slices is written by writer= one of: {', '.join(folders) or 'none'}"

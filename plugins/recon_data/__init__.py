@@ -21,9 +21,38 @@ def recon_readers() -> Iterator[ReaderEntry]:
     yield ReaderEntry(
         name="hdf5",
         factory="recon_data.hdf5:read_hdf5",
-        summary="HDF5: one dataset, with its attributes (fastMRI, Data Exchange)",
+        summary="HDF5: one dataset, with its attributes (Data Exchange and others)",
         suffixes=(".h5", ".hdf5"),
         requires=("h5py",),
+    )
+    yield ReaderEntry(
+        name="fastmri",
+        factory="recon_data.fastmri:read_fastmri",
+        summary="fastMRI HDF5: k-space or reconstructions, with the header's field of view (.h5, by name)",
+        suffixes=(),
+        requires=("h5py",),
+    )
+    yield ReaderEntry(
+        name="ismrmrd",
+        factory="recon_data.ismrmrd_kspace:read_ismrmrd",
+        summary="ISMRMRD raw data: Cartesian readouts sorted into k-space (.mrd; .h5 by name)",
+        suffixes=(".mrd",),
+        requires=("h5py",),
+    )
+    yield ReaderEntry(
+        name="nifti",
+        factory="recon_data.nifti:read_nifti",
+        summary="NIfTI volume, with its place in the patient",
+        suffixes=(".nii", ".nii.gz"),
+        requires=("nibabel",),
+    )
+    yield ReaderEntry(
+        name="tiff",
+        factory="recon_data.tiff:read_tiff",
+        summary="TIFF stack as stored, all pages or a folder of files (.tif by name)",
+        suffixes=(),
+        folders=(".tif", ".tiff"),
+        requires=("tifffile",),
     )
     yield ReaderEntry(
         name="matlab",

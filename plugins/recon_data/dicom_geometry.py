@@ -32,7 +32,9 @@ def directions(orientation: Sequence[float]) -> np.ndarray:
         raise NoGeometryError(f"ImageOrientationPatient is {list(orientation)}, expected six cosines")
     lengths = np.linalg.norm(vectors, axis=1)
     if np.abs(lengths - 1).max() > SAME_DIRECTION or abs(vectors[0] @ vectors[1]) > SAME_DIRECTION:
-        raise NoGeometryError(f"ImageOrientationPatient {list(orientation)} is not two perpendicular directions")
+        raise NoGeometryError(
+            f"ImageOrientationPatient {list(orientation)} is not two perpendicular directions"
+        )
     along_row, along_column = vectors / lengths[:, None]
     return np.stack([along_column, along_row], axis=1)
 

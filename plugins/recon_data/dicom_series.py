@@ -14,7 +14,16 @@ import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from recon.loading import Loaded, LoadError, LoadWarning, describe, folder_ending, read_head, reading, to_tensor
+from recon.loading import (
+    Loaded,
+    LoadError,
+    LoadWarning,
+    describe,
+    folder_ending,
+    read_head,
+    reading,
+    to_tensor,
+)
 from recon.parameters import Param
 from recon_data.dicom import DICOM, attributes_of, image_of, pixel_size_of, read_dicom
 from recon_data.dicom_geometry import (
@@ -185,13 +194,13 @@ def sort_slices(slices: Sequence[Slice], source: str) -> Stack:
         header = slices[0].header
         thickness = header.get("SpacingBetweenSlices") or header.get("SliceThickness")
         distance = float(thickness) if thickness else 1.0
-        affine = affine_of(in_plane, spacing, corners[0], distance * normal)
-        return Stack(tuple(slices), tuple(positions.tolist()), spacing, affine, ())
+        single = affine_of(in_plane, spacing, corners[0], distance * normal)
+        return Stack(tuple(slices), tuple(positions.tolist()), spacing, single, ())
     step = (corners[-1] - corners[0]) / (len(slices) - 1)
     remarks = _uneven(positions, gaps)
     pixel_size: tuple[float, ...] = spacing
     evenly = np.abs(corners - (corners[0] + np.arange(len(slices))[:, None] * step)).max()
-    affine = None
+    affine: Tensor | None = None
     if not remarks and evenly > EQUAL_GAPS * np.linalg.norm(step):
         remarks = (f"the slices are shifted against each other by up to {evenly:.3g} mm, unevenly",)
     if not remarks:

@@ -73,7 +73,9 @@ def write_series(write_dicom: Callable[..., Path], tmp_path: Path) -> Callable[.
             about = {"RescaleSlope": 1, "RescaleIntercept": -1024, "SeriesNumber": 7, "InstanceNumber": 1}
             about |= {"ImagePositionPatient": position, "ImageOrientationPatient": list(orientation)}
             about |= {"PixelSpacing": list(spacing), "SeriesInstanceUID": uid}
-            about |= {key: value[place] if isinstance(value, list) else value for key, value in elements.items()}
+            about |= {
+                key: value[place] if isinstance(value, list) else value for key, value in elements.items()
+            }
             about = {key: value for key, value in about.items() if value is not None}
             paths.append(write_dicom(pixels, name=name, **about))
         return paths

@@ -7,12 +7,17 @@ from functools import cache
 from pathlib import Path
 
 import h5py
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 import scipy.io
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mri_files import readout, write_fastmri, write_ismrmrd
 from PIL import Image
+from pydicom.uid import JPEG2000Lossless, RLELossless
 from recon_data.samples import sample, samples
 
 from recon.loading import Loaded, LoadError, load
@@ -31,7 +36,31 @@ def write_hdf5_contiguous(path: Path) -> None:
         file["kspace"] = IMAGE + 1j
 
 
+def write_nifti(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(IMAGE.reshape(4, 5, 24).astype(np.int16), np.eye(4)), path)
+
+
+def write_readouts(path: Path) -> None:
+    write_ismrmrd(path, [readout(np.ones((2, 16)) * (y + 1j), kspace_encode_step_1=y) for y in range(10)])
+
+
+def write_compressed(path: Path) -> None:
+    dataset = pydicom.dcmread(sample("ct_chest"))
+    dataset.compress(JPEG2000Lossless if "2000" in path.name else RLELossless)
+    dataset.save_as(path)
+
+
 WRITERS = {
+    "volume.nii": write_nifti,
+    "volume.nii.gz": write_nifti,
+    "scan.mrd": write_readouts,
+    "fastmri.h5": lambda path: write_fastmri(path, IMAGE.reshape(2, 10, 24), IMAGE.reshape(2, 10, 24)),
+    "stack.tif": lambda path: tifffile.imwrite(
+        path, IMAGE.reshape(4, 5, 24).astype(np.float32), imagej=True, metadata={"unit": "mm", "spacing": 2.0}
+    ),
+    "deflated.tif": lambda path: tifffile.imwrite(path, IMAGE.astype(np.uint16), compression="zlib"),
+    "jpeg2000.dcm": write_compressed,
+    "rle.dcm": write_compressed,
     "hdf5.h5": write_hdf5,
     "latest.h5": write_hdf5_contiguous,
     "plain.mat": lambda path: scipy.io.savemat(path, {"x": IMAGE, "note": "hello"}),
@@ -43,31 +72,36 @@ WRITERS = {
     "strips.tif": lambda path: Image.fromarray(IMAGE.astype(np.uint8)).save(path),
 }
 FILES = (*samples(), *WRITERS)
+# What a suffix alone does not choose.
+READERS = {"fastmri.h5": "fastmri", "stack.tif": "tiff", "deflated.tif": "tiff"}
 
 # What must be noticed when a file is cut anywhere: its numbers come last, or its length is recorded.
 NOTICED_IN_FULL = tuple(
-    name for name in FILES if not name.endswith(("png", "jpg", "tif")) and name not in ("camera", "chelsea")
+    name
+    for name in FILES
+    if not name.endswith(("png", "jpg", "tif")) and name not in ("camera", "chelsea", "jpeg2000.dcm", "rle.dcm")
 )
 
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
-    """The undamaged files: name -> (suffix, content)."""
+    """The undamaged files: name -> (suffix, content, reader)."""
     folder = tmp_path_factory.mktemp("originals")
 
     @cache
-    def original(name: str) -> tuple[str, bytes]:
+    def original(name: str) -> tuple[str, bytes, str | None]:
         if name in samples():
             path = sample(name)
         else:
             path = folder / name
             WRITERS[name](path)
-        return path.suffix, path.read_bytes()
+        suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+        return suffix, path.read_bytes(), READERS.get(name)
 
     return original
 
 
-def load_or_refuse(folder: Path, suffix: str, content: bytes) -> Loaded | None:
+def load_or_refuse(folder: Path, suffix: str, content: bytes, reader: str | None) -> Loaded | None:
     """Load `content` from a file in an otherwise empty folder; None if it was refused as documented."""
     path = folder / f"damaged{suffix}"
     path.write_bytes(content)
@@ -75,7 +109,7 @@ def load_or_refuse(folder: Path, suffix: str, content: bytes) -> Loaded | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return load(path)
+            return load(path, reader=reader)
     except (LoadError, OSError) as error:
         assert str(error).startswith(str(path))
         assert str(error).isprintable()
@@ -100,12 +134,12 @@ def load_or_refuse(folder: Path, suffix: str, content: bytes) -> Loaded | None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_damaged_files_load_or_are_refused(tmp_path, originals, name, flips, keep):
-    suffix, original = originals(name)
+    suffix, original, reader = originals(name)
     content = bytearray(original[: round(keep * len(original))])
     for where, power, bit in flips:
         if content:
             content[int(where**power * (len(content) - 1))] ^= 1 << bit
-    loaded = load_or_refuse(tmp_path, suffix, bytes(content))
+    loaded = load_or_refuse(tmp_path, suffix, bytes(content), reader)
     if loaded is not None:
         assert loaded.data.numel() > 0
 
@@ -118,17 +152,17 @@ def test_damaged_files_load_or_are_refused(tmp_path, originals, name, flips, kee
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_a_truncated_file_never_passes_for_a_whole_one(tmp_path, originals, name, keep):
-    suffix, original = originals(name)
-    assert load_or_refuse(tmp_path, suffix, original[: int(keep * len(original))]) is None
+    suffix, original, reader = originals(name)
+    assert load_or_refuse(tmp_path, suffix, original[: int(keep * len(original))], reader) is None
 
 
 @pytest.mark.parametrize("name", NOTICED_IN_FULL)
 def test_one_missing_byte_is_noticed(tmp_path, originals, name):
-    suffix, original = originals(name)
-    assert load_or_refuse(tmp_path, suffix, original[:-1]) is None
+    suffix, original, reader = originals(name)
+    assert load_or_refuse(tmp_path, suffix, original[:-1], reader) is None
 
 
-@pytest.mark.parametrize("name", ["camera", "chelsea", "deep.png", "photo.jpg", "strips.tif"])
+@pytest.mark.parametrize("name", ["camera", "chelsea", "deep.png", "photo.jpg", "strips.tif", "stack.tif", "rle.dcm"])
 def test_a_picture_cut_in_half_is_noticed(tmp_path, originals, name):
-    suffix, original = originals(name)
-    assert load_or_refuse(tmp_path, suffix, original[: len(original) // 2]) is None
+    suffix, original, reader = originals(name)
+    assert load_or_refuse(tmp_path, suffix, original[: len(original) // 2], reader) is None

@@ -151,7 +151,9 @@ def test_a_tilted_gantry_shears_the_geometry(write_series, tmp_path):
 def test_two_slices_in_one_place_are_refused(write_series, tmp_path):
     write_series(VOLUME)
     write_series(VOLUME[:1] + 9, uid=pydicom_uid(tmp_path / "series"))
-    with pytest.raises(LoadError, match=r"1 slices lie where another lies, such as .* at 0\.000 mm: duplicates"):
+    with pytest.raises(
+        LoadError, match=r"1 slices lie where another lies, such as .* at 0\.000 mm: duplicates"
+    ):
         load(tmp_path / "series")
 
 
