@@ -206,7 +206,7 @@ class WriterEntry(Entry):
     """A file writer.
 
     The factory takes `path`, where to write (a fresh name that ends as the user's), and `image`, a
-    `recon.Loaded`; further parameters are options of `recon.save`. It returns nothing.
+    `recon.Loaded`; further parameters are options of `recon.save`. It returns `path`.
 
     - `suffixes`: the file name endings it writes, lower case with the dot.
     - `folders`: whether it also writes a folder of files, one a slice.

@@ -108,20 +108,7 @@ def _described(
     if like is not None:
         if pixel_size is not None:
             raise ValueError("give like= or pixel_size=, not both: like has a pixel size of its own")
-        count = min(3 if like.affine is not None and data.ndim > 2 else 2, data.ndim, like.data.ndim)
-        if data.shape[-count:] != like.data.shape[-count:]:
-            raise ValueError(
-                f"the image of shape {tuple(data.shape)} is not on the grid of like "
-                f"{tuple(like.data.shape)} ({like.source}): give pixel_size= instead"
-            )
-        return dataclasses.replace(
-            found,
-            pixel_size=like.pixel_size,
-            affine=like.affine,
-            valid=like.valid if like.valid is not None and like.valid.shape == data.shape else None,
-            attributes=like.attributes,
-            source=like.source,
-        )
+        return _on_grid_of(found, like)
     if pixel_size is not None:
         sizes = tuple(float(size) for size in pixel_size)
         if not 2 <= len(sizes) <= min(3, data.ndim) or not all(0 < size < float("inf") for size in sizes):
@@ -131,6 +118,26 @@ def _described(
             )
         found = dataclasses.replace(found, pixel_size=sizes)
     return found
+
+
+def _on_grid_of(found: Loaded, like: Loaded) -> Loaded:
+    """The image with the geometry of `like`: the whole of it, or that in the plane for a slice of a volume."""
+    shape, grid = tuple(found.data.shape), tuple(like.data.shape)
+    axes = min(3, found.data.ndim, like.data.ndim)
+    if shape[-axes:] != grid[-axes:]:
+        raise ValueError(
+            f"the image of shape {shape} is not on the grid of like {grid} ({like.source}): give pixel_size= instead"
+        )
+    whole = found.data.ndim == like.data.ndim
+    size = like.pixel_size
+    return dataclasses.replace(
+        found,
+        pixel_size=size if whole or size is None else size[-2:],
+        affine=like.affine if whole else None,
+        valid=like.valid if whole else None,
+        attributes=like.attributes,
+        source=like.source,
+    )
 
 
 def _unit_of(solution: Solution) -> str:

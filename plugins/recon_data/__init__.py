@@ -1,8 +1,8 @@
-"""Readers and sample data; this module only registers them and imports nothing heavy."""
+"""Readers, writers and data sets; this module only registers them and imports nothing heavy."""
 
 from collections.abc import Iterator
 
-from recon.entries import DatasetEntry, ReaderEntry
+from recon.entries import DatasetEntry, ReaderEntry, WriterEntry
 from recon.hookspecs import hookimpl
 from recon_data.samples import samples as shipped_samples  # `samples` is the submodule's name
 
@@ -74,6 +74,47 @@ def recon_readers() -> Iterator[ReaderEntry]:
         summary="PNG, JPEG or TIFF picture as values between 0 and 1, grey or colour",
         suffixes=(".png", ".jpg", ".jpeg", ".tif", ".tiff"),
         requires=("PIL",),
+    )
+
+
+@hookimpl
+def recon_writers() -> Iterator[WriterEntry]:
+    """The file formats that `recon.save` writes."""
+    yield WriterEntry(
+        name="numpy",
+        factory="recon_data.writers:write_numpy",
+        summary="NumPy array: any shape and type, the values alone",
+        suffixes=(".npy",),
+        requires=("numpy",),
+    )
+    yield WriterEntry(
+        name="png",
+        factory="recon_data.writers:write_png",
+        summary="PNG picture, grey in 8 or 16 bits or in colour, in a window of values",
+        suffixes=(".png",),
+        requires=("PIL",),
+    )
+    yield WriterEntry(
+        name="tiff",
+        factory="recon_data.writers:write_tiff",
+        summary="TIFF stack in float32, with the size of a pixel (ImageJ)",
+        suffixes=(".tif", ".tiff"),
+        requires=("tifffile",),
+    )
+    yield WriterEntry(
+        name="nifti",
+        factory="recon_data.writers:write_nifti",
+        summary="NIfTI volume, with its place in the patient",
+        suffixes=(".nii", ".nii.gz"),
+        requires=("nibabel",),
+    )
+    yield WriterEntry(
+        name="dicom",
+        factory="recon_data.dicom_writer:write_dicom",
+        summary="DICOM derived image, or a folder of them for a volume; CT in HU; no patient unless asked",
+        suffixes=(".dcm",),
+        folders=True,
+        requires=("pydicom",),
     )
 
 

@@ -43,7 +43,9 @@ def header_xml(
     return header.toXML("utf-8").encode()
 
 
-def readout(samples: np.ndarray, *, flags: tuple[int, ...] = (), centre: int | None = None, **index: int) -> Any:
+def readout(
+    samples: np.ndarray, *, flags: tuple[int, ...] = (), centre: int | None = None, **index: int
+) -> Any:
     """One readout (coils, samples) with its counters: kspace_encode_step_1, slice, average, ..."""
     made = ismrmrd.Acquisition.from_array(samples.astype(np.complex64))
     made.center_sample = samples.shape[1] // 2 if centre is None else centre
@@ -70,5 +72,7 @@ def write_fastmri(path: Path, kspace: np.ndarray, images: np.ndarray | None = No
         if images is not None:
             file["reconstruction_rss"] = images.astype(np.float32)
         file["ismrmrd_header"] = more.pop("xml", header_xml())
-        file.attrs.update({"acquisition": "CORPD_FBK", "max": 0.5, "norm": 2.0, "patient_id": "secret"} | more)
+        file.attrs.update(
+            {"acquisition": "CORPD_FBK", "max": 0.5, "norm": 2.0, "patient_id": "secret"} | more
+        )
     return path

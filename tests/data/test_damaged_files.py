@@ -79,7 +79,8 @@ READERS = {"fastmri.h5": "fastmri", "stack.tif": "tiff", "deflated.tif": "tiff"}
 NOTICED_IN_FULL = tuple(
     name
     for name in FILES
-    if not name.endswith(("png", "jpg", "tif")) and name not in ("camera", "chelsea", "jpeg2000.dcm", "rle.dcm")
+    if not name.endswith(("png", "jpg", "tif"))
+    and name not in ("camera", "chelsea", "jpeg2000.dcm", "rle.dcm")
 )
 
 
@@ -162,7 +163,9 @@ def test_one_missing_byte_is_noticed(tmp_path, originals, name):
     assert load_or_refuse(tmp_path, suffix, original[:-1], reader) is None
 
 
-@pytest.mark.parametrize("name", ["camera", "chelsea", "deep.png", "photo.jpg", "strips.tif", "stack.tif", "rle.dcm"])
+@pytest.mark.parametrize(
+    "name", ["camera", "chelsea", "deep.png", "photo.jpg", "strips.tif", "stack.tif", "rle.dcm"]
+)
 def test_a_picture_cut_in_half_is_noticed(tmp_path, originals, name):
     suffix, original, reader = originals(name)
     assert load_or_refuse(tmp_path, suffix, original[: len(original) // 2], reader) is None

@@ -53,7 +53,7 @@ def test_what_was_not_measured_is_zero_and_not_valid(tmp_path):
 
 def test_noise_navigators_and_calibration_make_no_image(tmp_path):
     others = [readout(complex_noise(COILS, 4), flags=(flag,)) for flag in (19, 20, 23, 24, 27)]
-    both = lines(order=range(1, COLUMNS)) + [readout(KSPACE[:, :, 0], flags=(20, 21))]
+    both = [*lines(order=range(1, COLUMNS)), readout(KSPACE[:, :, 0], flags=(20, 21))]
     loaded = load(write_ismrmrd(tmp_path / "scan.mrd", others + both))
     np.testing.assert_array_equal(loaded.data.numpy(), KSPACE)
     assert loaded.attributes["left_out"] == 5
@@ -185,7 +185,9 @@ def test_fastmri_single_coil_without_header_and_test_masks(tmp_path):
 
 def test_fastmri_says_what_is_missing(tmp_path):
     path = write_fastmri(tmp_path / "file1.h5", KSPACE)
-    with pytest.raises(LoadError, match=r"no array 'reconstruction_rss' of slices; the file has kspace \(3, 16, 10\)"):
+    with pytest.raises(
+        LoadError, match=r"no array 'reconstruction_rss' of slices; the file has kspace \(3, 16, 10\)"
+    ):
         load(path, reader="fastmri", array="reconstruction_rss")
     with pytest.raises(LoadError, match="no slice 3; it has 3, from 0"):
         load(path, reader="fastmri", slice_number=3)

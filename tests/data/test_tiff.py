@@ -45,7 +45,9 @@ def test_imagej_says_how_large_a_voxel_is(tmp_path, unit, factor):
 
 def test_a_resolution_per_centimetre_counts_and_one_per_inch_is_for_printers(tmp_path):
     for unit, expected in (("CENTIMETER", (0.5, 0.5)), ("INCH", None)):
-        tifffile.imwrite(tmp_path / "x.tif", STACK[0].astype(np.float32), resolution=(20, 20), resolutionunit=unit)
+        tifffile.imwrite(
+            tmp_path / "x.tif", STACK[0].astype(np.float32), resolution=(20, 20), resolutionunit=unit
+        )
         assert load(tmp_path / "x.tif", reader="tiff").pixel_size == expected
 
 
@@ -59,7 +61,9 @@ def test_a_folder_is_in_the_order_of_its_numbers(tmp_path):
 def test_files_that_do_not_belong_together_are_named(tmp_path):
     tifffile.imwrite(tmp_path / "1.tif", STACK[0].astype(np.uint16))
     tifffile.imwrite(tmp_path / "2.tif", STACK[0, :2].astype(np.uint16))
-    with pytest.raises(LoadError, match=r"2\.tif: holds uint16 of shape \(2, 5\), the files before it .* \(3, 5\)"):
+    with pytest.raises(
+        LoadError, match=r"2\.tif: holds uint16 of shape \(2, 5\), the files before it .* \(3, 5\)"
+    ):
         load(tmp_path)
 
 
