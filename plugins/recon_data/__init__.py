@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from recon.entries import DatasetEntry, ReaderEntry, WriterEntry
+from recon.entries import DatasetEntry, Example, ReaderEntry, WriterEntry
 from recon.hookspecs import hookimpl
 from recon_data.samples import samples as shipped_samples  # `samples` is the submodule's name
 
@@ -120,7 +120,7 @@ def recon_writers() -> Iterator[WriterEntry]:
 
 @hookimpl
 def recon_datasets() -> Iterator[DatasetEntry]:
-    """The scans and photographs that ship with this package."""
+    """The scans and photographs that ship with this package, and collections that the user has a copy of."""
     for name, sample in shipped_samples().items():
         yield DatasetEntry(
             name=name,
@@ -128,4 +128,40 @@ def recon_datasets() -> Iterator[DatasetEntry]:
             summary=sample.title,
             licence=sample.licence,
             tags=("sample",),
+        )
+    yield from _local_copies()
+
+
+def _local_copies() -> Iterator[DatasetEntry]:
+    for name, factory, summary, licence in (
+        ("lodopab", "lodopab:LoDoPaB", "LoDoPaB-CT: low-dose chest CT with line integrals", "CC-BY-4.0"),
+        (
+            "mayo_ldct",
+            "mayo:MayoLDCT",
+            "Mayo Clinic / AAPM low-dose CT: pairs of low- and full-dose slices",
+            "terms of The Cancer Imaging Archive",
+        ),
+        ("chaos", "patient_folders:CHAOS", "CHAOS: CT or MR of healthy abdomens", "CC-BY-NC-SA-4.0"),
+        ("tcga_lihc", "patient_folders:TCGALIHC", "TCGA-LIHC: CT and MR of liver cancer", "CC-BY-3.0"),
+        ("adni", "patient_folders:ADNI", "ADNI: MR of brains", "ADNI data use agreement"),
+        (
+            "fastmri",
+            "fastmri_folder:FastMRIFolder",
+            "fastMRI: k-space and reconstructions of knees and brains",
+            "fastMRI data sharing agreement",
+        ),
+        (
+            "patients",
+            "patient_folders:PatientFolders",
+            "any folder of patients with DICOM series or NIfTI volumes, split by patient",
+            "that of the data",
+        ),
+    ):
+        yield DatasetEntry(
+            name=name,
+            factory=f"recon_data.{factory}",
+            summary=f"{summary}; reads a local copy",
+            licence=licence,
+            tags=("local copy",),
+            examples=(Example({"folder": f"{name}/"}),),
         )

@@ -6,8 +6,9 @@ import gzip
 import io
 import math
 import struct
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, cast
 
 import nibabel
 import numpy as np
@@ -63,28 +64,50 @@ def read_nifti(
     )
 
 
-def _image(path: Path) -> nibabel.Nifti1Image:
-    """The file as nibabel's image, after a check that its bytes are there and no memory is asked for more."""
-    size = path.stat().st_size
+def read_shape(path: Path) -> tuple[int, ...]:
+    """The shape that `read_nifti` will give, from the header alone.
+
+    Raises:
+        LoadError: no NIfTI file, or one that cannot hold what its header declares.
+    """
+    with reading(path, NIFTI, GZIP), _opened(path) as stream:
+        return _declared(stream.read(LARGEST_HEADER), path, _is_compressed(stream)).shape[::-1]
+
+
+def _opened(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if compressed else path.open("rb") as stream:
+    return cast(IO[bytes], gzip.open(path)) if compressed else path.open("rb")
+
+
+def _is_compressed(stream: IO[bytes]) -> bool:
+    return isinstance(stream, gzip.GzipFile)
+
+
+def _image(path: Path) -> nibabel.Nifti1Image:
+    """The file as nibabel's image, after a check that its bytes are there and no memory is asked for more."""
+    with _opened(path) as stream:
         head = stream.read(LARGEST_HEADER)
-        kind, needed = _needed(head, path)
-        if needed > size * (LARGEST_COMPRESSION if compressed else 1):
-            raise LoadError(
-                f"{path}: its header declares {needed} bytes, the file holds {size}: truncated or damaged"
-            )
-        content = head + stream.read(max(needed - len(head), 0))
-        if len(content) < needed:
-            raise LoadError(f"{path}: ends after {len(content)} of {needed} bytes")
-        while compressed and stream.read(1 << 20):  # to the end, where gzip's checksum is
+        declared = _declared(head, path, _is_compressed(stream))
+        content = head + stream.read(max(declared.size - len(head), 0))
+        if len(content) < declared.size:
+            raise LoadError(f"{path}: ends after {len(content)} of {declared.size} bytes")
+        while _is_compressed(stream) and stream.read(1 << 20):  # to the end, where the checksum is
             pass
-    return kind.from_stream(io.BytesIO(content))
+    return declared.kind.from_stream(io.BytesIO(content))
 
 
-def _needed(head: bytes, path: Path) -> tuple[type[nibabel.Nifti1Image], int]:
-    """The class of the image, and how many bytes its header and values take."""
+@dataclass(frozen=True)
+class Declared:
+    """What a header declares: the class of image, its shape (NIfTI's order), bytes up to the last value."""
+
+    kind: type[nibabel.Nifti1Image]
+    shape: tuple[int, ...]
+    size: int
+
+
+def _declared(head: bytes, path: Path, compressed: bool) -> Declared:
+    """What the header declares, if the file can hold it."""
     for order in "<>":
         (length,) = struct.unpack_from(order + "i", head)
         if length == 348 and head[344:347] == b"n+1":
@@ -99,8 +122,14 @@ def _needed(head: bytes, path: Path) -> tuple[type[nibabel.Nifti1Image], int]:
         shape = header.get_data_shape()
         if not shape or min(shape) < 1:
             raise LoadError(f"{path}: damaged: its header declares the shape {shape}")
-        needed = math.prod(shape) * header.get_data_dtype().itemsize
-        return kind, max(int(header["vox_offset"]), header_length + 4) + needed
+        size = max(int(header["vox_offset"]), header_length + 4)
+        size += math.prod(shape) * header.get_data_dtype().itemsize
+        held = path.stat().st_size
+        if size > held * (LARGEST_COMPRESSION if compressed else 1):
+            raise LoadError(
+                f"{path}: its header declares {size} bytes, the file holds {held}: truncated or damaged"
+            )
+        return Declared(kind, shape, size)
     raise LoadError(f"{path}: not a NIfTI volume, or damaged in its first bytes")
 
 
