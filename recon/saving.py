@@ -57,6 +57,8 @@ def save(
     target = Path(path).expanduser()
     name, in_folder = _writer_for(target, writer)
     loaded = _described(image, like, unit, pixel_size)
+    if isinstance(image, Solution):
+        options = _known_options(image, name) | options
     if target.is_dir() and not in_folder:
         raise IsADirectoryError(f"{target} is a folder: name a file in it, such as {target / 'image.nii.gz'}")
     with folder_written_whole(target) if in_folder else written_whole(target) as place:
@@ -100,7 +102,7 @@ def _described(
     if isinstance(image, Loaded):
         data, own_unit, like = image.data, image.unit, image if like is None else like
     elif isinstance(image, Solution):
-        data, own_unit = image.image, _unit_of(image)
+        data, own_unit = image.image, str(_notes(image).get("unit", ""))
     else:
         data, own_unit = torch.as_tensor(image), ""
     data = data.detach().cpu().resolve_conj().resolve_neg()
@@ -140,9 +142,16 @@ def _on_grid_of(found: Loaded, like: Loaded) -> Loaded:
     )
 
 
-def _unit_of(solution: Solution) -> str:
-    """The unit that the problem's notes name, in memory or in the record of `recon solve`."""
-    notes = solution.problem.notes if solution.problem is not None else None
-    if notes is None:
-        notes = solution.provenance.get("problem", {}).get("notes", {})
-    return str(notes.get("unit", ""))
+def _notes(solution: Solution) -> dict[str, Any]:
+    """What its problem's notes say, in memory or in the record of `recon solve`."""
+    if solution.problem is not None:
+        return solution.problem.notes
+    notes: dict[str, Any] = solution.provenance.get("problem", {}).get("notes", {})
+    return notes
+
+
+def _known_options(solution: Solution, writer: str) -> dict[str, Any]:
+    """The attenuation of water that made 1/mm of HU, for a writer that turns it back."""
+    water = _notes(solution).get("water")
+    takes = {parameter.name for parameter in registry.find("writer", writer).parameters()}
+    return {"water": water} if water is not None and "water" in takes else {}
