@@ -29,7 +29,8 @@ def directions(orientation: Sequence[float]) -> np.ndarray:
     """
     vectors = np.array([float(value) for value in orientation]).reshape(-1, 3)
     if vectors.shape != (2, 3) or not np.isfinite(vectors).all():
-        raise NoGeometryError(f"ImageOrientationPatient is {list(orientation)}, expected six cosines")
+        stated = f"is {tuple(orientation)}, expected six cosines" if orientation else "is missing"
+        raise NoGeometryError(f"ImageOrientationPatient {stated}")
     lengths = np.linalg.norm(vectors, axis=1)
     if np.abs(lengths - 1).max() > SAME_DIRECTION or abs(vectors[0] @ vectors[1]) > SAME_DIRECTION:
         raise NoGeometryError(
@@ -48,7 +49,8 @@ def position_of(value: Sequence[float] | None) -> np.ndarray:
     """ImagePositionPatient: the centre of the first pixel [mm]."""
     position = np.array([float(coordinate) for coordinate in value or ()])
     if position.shape != (3,) or not np.isfinite(position).all():
-        raise NoGeometryError(f"ImagePositionPatient is {value}, expected three coordinates in mm")
+        stated = f"is {tuple(value)}, expected three coordinates in mm" if value else "is missing"
+        raise NoGeometryError(f"ImagePositionPatient {stated}")
     return position
 
 
@@ -70,9 +72,18 @@ def affine_of_slice(dataset: Dataset, spacing: tuple[float, float] | None) -> Te
     try:
         in_plane = directions(dataset.get("ImageOrientationPatient") or ())
         position = position_of(dataset.ImagePositionPatient)
-        distance = float(dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness") or 1)
     except (ValueError, TypeError):  # DICOM files are full of such; the image is fine without
         return None
-    if not 0 < abs(distance) < float("inf"):
-        distance = 1.0
-    return affine_of(in_plane, spacing, position, abs(distance) * normal_of(in_plane))
+    return affine_of(in_plane, spacing, position, distance_of(dataset) * normal_of(in_plane))
+
+
+def distance_of(dataset: Dataset) -> float:
+    """From a slice to the next [mm], as far as one file can say: their spacing, else the thickness, else 1."""
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        try:
+            distance = abs(float(dataset.get(keyword) or 0))  # some scanners count spacing against the normal
+        except (ValueError, TypeError):
+            continue
+        if 0 < distance < float("inf"):
+            return distance
+    return 1.0

@@ -31,6 +31,7 @@ from recon_data.dicom_geometry import (
     NoGeometryError,
     affine_of,
     directions,
+    distance_of,
     normal_of,
     position_of,
 )
@@ -57,18 +58,34 @@ LISTED = 6
 
 @dataclass(frozen=True)
 class Slice:
-    """One file of a series: where it is, and what its header says."""
+    """One file of a series, and what its header says: the series, and where the slice is, as far as stated."""
 
     path: Path
-    header: Dataset
+    series: str
+    number: str
+    modality: str
+    shape: tuple[int, int]
+    frames: int
+    orientation: tuple[float, ...]
+    position: tuple[float, ...]
+    pixel_size: tuple[float, float] | None
+    distance: float
 
-    @property
-    def series(self) -> str:
-        return str(self.header.get("SeriesInstanceUID", ""))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return int(self.header.get("Rows", 0)), int(self.header.get("Columns", 0))
+    @staticmethod
+    def of(header: Dataset, path: Path) -> Slice:
+        """What the header says, as plain values: pydicom reads them only when they are asked for."""
+        return Slice(
+            path,
+            series=str(header.get("SeriesInstanceUID", "")),
+            number=str(header.get("SeriesNumber", "?")),
+            modality=str(header.get("Modality", "?")),
+            shape=(int(header.get("Rows", 0)), int(header.get("Columns", 0))),
+            frames=int(header.get("NumberOfFrames") or 1),
+            orientation=tuple(float(value) for value in header.get("ImageOrientationPatient") or ()),
+            position=tuple(float(value) for value in header.get("ImagePositionPatient") or ()),
+            pixel_size=pixel_size_of(header, path),
+            distance=distance_of(header),
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +128,7 @@ def read_series(
     source = source or (str(files[0].parent) if files else "no files")
     found, ignored = headers(files)
     chosen = _choose(found, series, source)
-    if len(chosen) == 1 and int(chosen[0].header.get("NumberOfFrames") or 1) > 1:
+    if len(chosen) == 1 and chosen[0].frames > 1:
         return read_dicom(chosen[0].path)
     stack = sort_slices(chosen, source)
     loaded = read_stack(stack, source)
@@ -135,9 +152,8 @@ def headers(files: Iterable[Path]) -> tuple[list[Slice], list[Path]]:
             continue
         with reading(path, DICOM), path.open("rb") as file:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS)
-            item = Slice(path, header)
-            is_image = min(item.shape) > 0
-        if is_image:
+            item = Slice.of(header, path)
+        if min(item.shape) > 0:
             found.append(item)
         else:
             ignored.append(path)
@@ -160,8 +176,8 @@ def _choose(found: list[Slice], series: str | None, source: str) -> list[Slice]:
     if len(matching) == 1:
         return groups[matching[0]]
     listed = "; ".join(
-        f"{uid} ({items[0].header.get('Modality', '?')}, series {items[0].header.get('SeriesNumber', '?')}, "
-        f"{len(items)} of {items[0].shape[0]} x {items[0].shape[1]})"
+        f"{uid} ({items[0].modality}, series {items[0].number}, {len(items)} of {items[0].shape[0]} x "
+        f"{items[0].shape[1]})"
         for uid, items in list(groups.items())[:LISTED]
     )
     more = f"; and {len(groups) - LISTED} more" if len(groups) > LISTED else ""
@@ -191,10 +207,7 @@ def sort_slices(slices: Sequence[Slice], source: str) -> Stack:
             "duplicates, or several phases or echoes in one series; read one of them with read_series(files)"
         )
     if len(slices) == 1:
-        header = slices[0].header
-        thickness = header.get("SpacingBetweenSlices") or header.get("SliceThickness")
-        distance = float(thickness) if thickness else 1.0
-        single = affine_of(in_plane, spacing, corners[0], distance * normal)
+        single = affine_of(in_plane, spacing, corners[0], slices[0].distance * normal)
         return Stack(tuple(slices), tuple(positions.tolist()), spacing, single, ())
     step = (corners[-1] - corners[0]) / (len(slices) - 1)
     remarks = _uneven(positions, gaps)
@@ -221,13 +234,13 @@ def _common_geometry(
             shapes = sorted({f"{rows} x {columns}" for rows, columns in (other.shape for other in slices)})
             raise LoadError(f"{source}: slices of {len(shapes)} sizes in one series: {', '.join(shapes)}")
     try:
-        planes = np.stack([directions(item.header.get("ImageOrientationPatient") or ()) for item in slices])
-        corners = np.stack([position_of(item.header.get("ImagePositionPatient")) for item in slices])
+        planes = np.stack([directions(item.orientation) for item in slices])
+        corners = np.stack([position_of(item.position) for item in slices])
     except NoGeometryError as error:
         raise LoadError(
             f"{source}: its slices cannot be put in order, because a file does not say where it lies: {error}"
         ) from error
-    spacings = {pixel_size_of(item.header, item.path) for item in slices}
+    spacings = {item.pixel_size for item in slices}
     usual = np.median(planes, axis=0)  # that of most slices
     different = np.abs(planes - usual).max(axis=(1, 2)) > SAME_DIRECTION
     if different.any():

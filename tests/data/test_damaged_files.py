@@ -20,7 +20,7 @@ from PIL import Image
 from pydicom.uid import JPEG2000Lossless, RLELossless
 from recon_data.samples import sample, samples
 
-from recon.loading import Loaded, LoadError, load
+from recon.loading import Loaded, LoadError, LoadWarning, load
 
 IMAGE = np.linspace(0, 255, 480).reshape(20, 24)
 
@@ -169,3 +169,68 @@ def test_one_missing_byte_is_noticed(tmp_path, originals, name):
 def test_a_picture_cut_in_half_is_noticed(tmp_path, originals, name):
     suffix, original, reader = originals(name)
     assert load_or_refuse(tmp_path, suffix, original[: len(original) // 2], reader) is None
+
+
+@given(
+    place=st.integers(0, 3),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.sampled_from([1, 4, 20]), st.integers(0, 7)), max_size=8),
+    keep=st.one_of(st.just(1.0), st.floats(0, 1)),
+)
+@settings(
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_a_series_with_a_damaged_slice_loads_or_is_refused(tmp_path, write_series, place, flips, keep):
+    folder = tmp_path / "series"
+    for file in folder.glob("*"):
+        file.unlink()
+    files = write_series(IMAGE.astype(np.int16).reshape(4, 10, 12))
+    content = bytearray(files[place].read_bytes())
+    content = content[: round(keep * len(content))]
+    for where, power, bit in flips:
+        if content:
+            content[int(where**power * (len(content) - 1))] ^= 1 << bit
+    files[place].write_bytes(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", LoadWarning)
+            loaded = load(folder)
+    except (LoadError, OSError) as error:
+        assert str(error).startswith(str(folder))
+        assert str(error).isprintable()
+    else:
+        assert loaded.data.shape[-2:] == (10, 12) or loaded.data.ndim > 2
+    assert set(folder.iterdir()) == set(files)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    "reader", ["dicom", "fastmri", "hdf5", "image", "ismrmrd", "matlab", "nifti", "numpy", "tiff"]
+)
+def test_every_reader_refuses_what_is_not_its_own(tmp_path, reader):
+    """Nothing at all, an empty file, a folder, text, zeros, noise, and a file of every other format."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises((LoadError, OSError), match="folder"):
+        load(folder, reader=reader)
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        load(tmp_path / "nothing", reader=reader)
+    contents = [b"", b"hello", b"\0" * 2000, bytes(np.random.default_rng(0).integers(0, 256, 3000, np.uint8))]
+    contents += [
+        sample(name).read_bytes() for name in ("camera", "mr_brain", "kspace_brain", "ct_volume", "tooth")
+    ]
+    path = tmp_path / "file"
+    accepted = 0
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            load(path, reader=reader)
+        except LoadError as error:
+            assert str(error).startswith(str(path))
+        else:
+            accepted += 1
+        assert path.read_bytes() == content
+    assert accepted <= 1  # its own; the tooth needs a choice of dataset

@@ -160,8 +160,8 @@ def test_two_slices_in_one_place_are_refused(write_series, tmp_path):
 @pytest.mark.parametrize(
     ("elements", "message"),
     [
-        ({"ImagePositionPatient": None}, "does not say where it lies: ImagePositionPatient is None"),
-        ({"ImageOrientationPatient": None}, "does not say where it lies: ImageOrientationPatient is"),
+        ({"ImagePositionPatient": None}, "does not say where it lies: ImagePositionPatient is missing"),
+        ({"ImageOrientationPatient": None}, "does not say where it lies: ImageOrientationPatient is missing"),
         ({"orientation": (1, 0, 0, 1, 0, 0)}, "is not two perpendicular directions"),
         ({"PixelSpacing": None}, "no PixelSpacing"),
         ({"Modality": ["CT", "CT", "MR", "CT"]}, "slices in different units: '', 'HU'"),
