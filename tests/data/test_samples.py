@@ -96,9 +96,9 @@ def test_eight_coil_kspace_is_undersampled_eightfold_around_a_full_centre():
 def test_naming_readers_and_samples_imports_no_heavy_library():
     code = (
         "import sys, recon_data, recon_data.samples\n"
-        "list(recon_data.recon_readers()), list(recon_data.recon_datasets())\n"
+        "list(recon_data.recon_readers()), list(recon_data.recon_writers()), list(recon_data.recon_datasets())\n"
         "recon_data.samples.sample('ct_chest')\n"
-        "heavy = {'torch', 'numpy', 'scipy', 'h5py', 'pydicom', 'PIL'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'h5py', 'pydicom', 'PIL', 'nibabel', 'tifffile'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
