@@ -25,6 +25,9 @@ DICOM = "a DICOM file"
 # No measurement is lower; scanners that write no PixelPaddingValue pad with -2000, -2048, -3024, ...
 LOWEST_MEASURED_HU = -1500.0
 
+# Beyond that of an empty image in JPEG 2000, so that a damaged size is found before memory is taken.
+LARGEST_COMPRESSION = 10_000
+
 # What describes the image and its acquisition; nothing that identifies a person, a place or a date.
 ATTRIBUTES = (
     "Modality",
@@ -130,6 +133,11 @@ def _stored_values(dataset: Dataset, path: Path) -> np.ndarray:
         raise LoadError(
             f"{path}: compressed as {syntax.name}, and no decoder for it is installed; pip install "
             f"'recon[dicom]', or one of: {'; '.join(decoder.missing_dependencies)}"
+        )
+    if get_expected_length(dataset) > LARGEST_COMPRESSION * path.stat().st_size:
+        raise LoadError(
+            f"{path}: damaged: it declares {_frames(dataset)} frames of {dataset.Rows} x {dataset.Columns} pixels in "
+            f"{path.stat().st_size} bytes"
         )
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         raise LoadError(f"{path}: a palette colour image, whose values are no measurements")

@@ -9,7 +9,7 @@ import h5py
 
 from recon.loading import Loaded, LoadError, reading, to_tensor
 from recon.parameters import Param
-from recon_data.hdf5 import check_heaps, numeric_datasets, read_values
+from recon_data.hdf5 import check_heaps, check_size, numeric_datasets, read_values
 from recon_data.mri_header import Encoding, read_encodings
 
 HDF5 = "an HDF5 file"
@@ -62,6 +62,7 @@ def read_header(file: h5py.File, path: Path) -> Encoding | None:
     if "ismrmrd_header" not in file:
         return None
     check_heaps(path)
+    check_size(file["ismrmrd_header"], path)
     return read_encodings(file["ismrmrd_header"][()])[0]
 
 

@@ -106,6 +106,7 @@ def _open(file: h5py.File, group: str, path: Path) -> tuple[h5py.Dataset, Encodi
                 f"{', '.join(list(file)[:8]) or 'nothing'} (group= chooses another group)"
             )
     check_heaps(path)
+    check_size(file[f"{group}/xml"], path)
     encodings = read_encodings(file[f"{group}/xml"][0])
     if encodings[0].trajectory.lower() != "cartesian":
         raise LoadError(f"{path}: a {encodings[0].trajectory} scan; only Cartesian ones can be sorted")

@@ -293,6 +293,16 @@ def compressed(path, target, syntax):
     return target
 
 
+def test_a_huge_declared_size_takes_no_memory(tmp_path):
+    dataset = pydicom.dcmread(sample("ct_chest"))
+    dataset.compress(RLELossless)
+    dataset.Rows = dataset.Columns = 65535
+    dataset.NumberOfFrames = 100
+    dataset.save_as(tmp_path / "x.dcm")
+    with pytest.raises(LoadError, match="damaged: it declares 100 frames of 65535 x 65535 pixels in"):
+        load(tmp_path / "x.dcm")
+
+
 @pytest.mark.parametrize(
     ("elements", "message"),
     [
