@@ -68,28 +68,31 @@ def save(
 
 def _writer_for(target: Path, wanted: str | None) -> tuple[str, bool]:
     """The writer's name, and whether it is to write a folder."""
-    writers = {found.name: found.entry for found in registry.items("writer")}
-    endings = {
-        suffix: name
-        for name, entry in writers.items()
-        if isinstance(entry, WriterEntry)
-        for suffix in entry.suffixes
-    }
-    matching = [suffix for suffix in endings if target.name.lower().endswith(suffix)]
+
+    def ends(entry: WriterEntry) -> list[str]:
+        return [suffix for suffix in entry.suffixes if target.name.lower().endswith(suffix)]
+
     if wanted is not None:
         found = registry.find("writer", wanted)
         assert isinstance(found.entry, WriterEntry)
-        own = any(target.name.lower().endswith(suffix) for suffix in found.entry.suffixes)
-        return found.name, found.entry.folders and not own
-    if not matching:
-        folders = [
-            name for name, entry in writers.items() if isinstance(entry, WriterEntry) and entry.folders
-        ]
+        return found.name, found.entry.folders and not ends(found.entry)
+    writers = {
+        item.name: item.entry for item in registry.items("writer") if isinstance(item.entry, WriterEntry)
+    }
+    longest = {name: max(map(len, ends(entry))) for name, entry in writers.items() if ends(entry)}
+    names = [name for name, length in longest.items() if length == max(longest.values())]
+    if not names:
+        known = sorted({suffix for entry in writers.values() for suffix in entry.suffixes})
+        folders = [name for name, entry in writers.items() if entry.folders]
         raise ValueError(
-            f"{target}: no writer for the suffix '{target.suffix}'; known are {', '.join(sorted(endings))}; "
+            f"{target}: no writer for the suffix '{target.suffix}'; known are {', '.join(known) or 'none'}; "
             f"a folder of slices is written by writer= one of: {', '.join(folders) or 'none'}"
         )
-    return endings[max(matching, key=len)], False
+    if len(names) > 1:
+        raise ValueError(
+            f"{target}: several writers take this suffix: {', '.join(names)}; choose one with writer=NAME"
+        )
+    return names[0], False
 
 
 def _described(
@@ -99,8 +102,11 @@ def _described(
     pixel_size: Sequence[float] | None,
 ) -> Loaded:
     """The image with all that is known of it."""
+    if like is not None and not isinstance(like, Loaded):
+        raise TypeError(f"like is what recon.load returned, got {type(like).__name__}")
     if isinstance(image, Loaded):
-        data, own_unit, like = image.data, image.unit, image if like is None else like
+        data, own_unit = image.data, image.unit
+        like = image if like is None and pixel_size is None else like
     elif isinstance(image, Solution):
         data, own_unit = image.image, str(_notes(image).get("unit", ""))
     else:
@@ -111,15 +117,15 @@ def _described(
         if pixel_size is not None:
             raise ValueError("give like= or pixel_size=, not both: like has a pixel size of its own")
         return _on_grid_of(found, like)
-    if pixel_size is not None:
-        sizes = tuple(float(size) for size in pixel_size)
-        if not 2 <= len(sizes) <= min(3, data.ndim) or not all(0 < size < float("inf") for size in sizes):
-            raise ValueError(
-                f"pixel_size must be 2 or 3 distances in mm, one for each of the last axes of an image of shape "
-                f"{tuple(data.shape)}; got {pixel_size}"
-            )
-        found = dataclasses.replace(found, pixel_size=sizes)
-    return found
+    if pixel_size is None:
+        return found
+    sizes = tuple(float(size) for size in pixel_size)
+    if not 2 <= len(sizes) <= min(3, data.ndim) or not all(0 < size < float("inf") for size in sizes):
+        raise ValueError(
+            f"pixel_size must be 2 or 3 distances in mm, one for each of the last axes of an image of shape "
+            f"{tuple(data.shape)}; got {pixel_size}"
+        )
+    return dataclasses.replace(found, pixel_size=sizes)
 
 
 def _on_grid_of(found: Loaded, like: Loaded) -> Loaded:
@@ -136,7 +142,7 @@ def _on_grid_of(found: Loaded, like: Loaded) -> Loaded:
         found,
         pixel_size=size if whole or size is None else size[-2:],
         affine=like.affine if whole else None,
-        valid=like.valid if whole else None,
+        valid=like.valid if shape == grid else None,
         attributes=like.attributes,
         source=like.source,
     )

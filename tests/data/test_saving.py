@@ -13,6 +13,8 @@ from hypothesis.extra import numpy as arrays
 from recon_data.samples import sample
 
 import recon
+from recon import registry
+from recon.hookspecs import hookimpl
 from recon.loading import Loaded, load
 from recon.saving import save
 
@@ -251,3 +253,37 @@ def test_a_folder_that_holds_something_is_not_written_into(tmp_path):
     with pytest.raises(IsADirectoryError, match="name a file in it"):
         save(tmp_path / "d", VOLUME, writer="nifti")
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+class TwoWriters:
+    """A third party's plugin that claims a suffix of ours."""
+
+    @hookimpl
+    def recon_writers(self) -> list[recon.WriterEntry]:
+        made = recon.WriterEntry(
+            name="acme", factory="acme:write", summary="Acme", suffixes=(".nii", ".tar.acme")
+        )
+        return [made]
+
+
+def test_a_suffix_of_two_writers_asks_which(tmp_path):
+    from importlib.metadata import entry_points
+
+    installed = [point for point in entry_points(group="recon") if point.name == "data"]
+    with registry.using(registry.Registry(installed)) as in_use:
+        in_use.add(TwoWriters(), name="acme:writers")
+        with pytest.raises(
+            ValueError, match=r"several writers take this suffix: acme/acme, recon/nifti; .*writer=N"
+        ):
+            save(tmp_path / "x.nii", VOLUME)
+        save(tmp_path / "x.nii", VOLUME, writer="nifti")
+        save(tmp_path / "x.nii.gz", VOLUME)
+        with pytest.raises(ValueError, match="suffixes=.* must be lower-case endings"):
+            recon.WriterEntry(name="a", factory="b:c", summary="d", suffixes=("nii",))
+
+
+def test_a_pixel_size_replaces_what_an_image_says_and_like_is_an_image(tmp_path):
+    assert load(save(tmp_path / "x.nii", PLACED, pixel_size=(4, 5, 6))).pixel_size == (4, 5, 6)
+    assert load(tmp_path / "x.nii").affine is None
+    with pytest.raises(TypeError, match="like is what recon.load returned, got str"):
+        save(tmp_path / "x.nii", VOLUME, like="scan.nii")
