@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recon.entries import PriorEntry as PriorEntry
     from recon.entries import ReaderEntry as ReaderEntry
     from recon.entries import SolverEntry as SolverEntry
+    from recon.entries import WriterEntry as WriterEntry
     from recon.fidelity import Gaussian as Gaussian
     from recon.hookspecs import hookimpl as hookimpl
     from recon.linear import Identity as Identity
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from recon.linear import ShapeError as ShapeError
     from recon.loading import Loaded as Loaded
     from recon.loading import load as load
+    from recon.making import dataset as dataset
     from recon.making import metric as metric
     from recon.making import noise as noise
     from recon.making import operator as operator
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from recon.problem import Problem as Problem
     from recon.runner import DivergenceError as DivergenceError
     from recon.runner import Snapshot as Snapshot
+    from recon.saving import save as save
     from recon.simulate import Noise as Noise
     from recon.solution import Solution as Solution
     from recon.solvers.admm import ADMM as ADMM
@@ -61,18 +64,19 @@ _HOMES = {
     "recon.algebra": "stack",
     "recon.entries": (
         "DatasetEntry Example MetricEntry NetworkEntry NoiseEntry ObjectiveEntry OperatorEntry PriorEntry "
-        "ReaderEntry SolverEntry"
+        "ReaderEntry SolverEntry WriterEntry"
     ),
     "recon.fidelity": "Gaussian",
     "recon.hookspecs": "hookimpl",
     "recon.linear": "Identity LinearOperator ShapeError",
     "recon.loading": "Loaded load",
-    "recon.making": "metric noise operator prior solver",
+    "recon.making": "dataset metric noise operator prior solver",
     "recon.metrics": "evaluate",
     "recon.parameters": "Param",
     "recon.priors": "Denoiser Functional Generator Magnitude Prior RealAndImaginary",
     "recon.problem": "Problem",
     "recon.runner": "DivergenceError Snapshot",
+    "recon.saving": "save",
     "recon.simulate": "Noise",
     "recon.solution": "Solution",
     "recon.solvers.admm": "ADMM",

@@ -15,6 +15,10 @@ _DEVICES = ("cpu", "cuda")
 _DOMAINS = ("real", "complex", "any")
 
 
+def _is_suffix(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(".") and value == value.lower()
+
+
 class UnknownKindError(ValueError):
     """There is no such kind of plugin item."""
 
@@ -177,20 +181,47 @@ class DatasetEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderEntry(Entry):
-    """A file reader. `suffixes`: the file name endings it reads, lower case with the dot: ``(".dcm",)``."""
+    """A file reader.
+
+    - `suffixes`: the file name endings it reads, lower case with the dot: ``(".dcm",)``; none if it reads only
+      when it is asked for by name.
+    - `folders`: the endings of the files in the folders that it reads as one; ``""`` is no ending.
+    """
 
     kind: ClassVar[str] = "reader"
     plural: ClassVar[str] = "readers"
     suffixes: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    _more_sequences: ClassVar[tuple[str, ...]] = ("suffixes", "folders")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expected = "lower-case endings with the dot, such as ('.dcm',)"
+        self._check("suffixes", all(map(_is_suffix, self.suffixes)), expected)
+        self._check("folders", all(suffix == "" or _is_suffix(suffix) for suffix in self.folders), expected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterEntry(Entry):
+    """A file writer.
+
+    The factory takes `path`, where to write (a fresh name that ends as the user's), and `image`, a
+    `recon.Loaded`; further parameters are options of `recon.save`. It returns `path`.
+
+    - `suffixes`: the file name endings it writes, lower case with the dot.
+    - `folders`: whether it also writes a folder of files, one a slice.
+    """
+
+    kind: ClassVar[str] = "writer"
+    plural: ClassVar[str] = "writers"
+    suffixes: tuple[str, ...]
+    folders: bool = False
     _more_sequences: ClassVar[tuple[str, ...]] = ("suffixes",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(
-            "suffixes",
-            all(isinstance(s, str) and s.startswith(".") and s == s.lower() for s in self.suffixes),
-            "lower-case endings with the dot, such as ('.dcm',)",
-        )
+        expected = "lower-case endings with the dot, such as ('.dcm',)"
+        self._check("suffixes", all(map(_is_suffix, self.suffixes)), expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +249,7 @@ ENTRY_CLASSES: tuple[type[Entry], ...] = (
     ObjectiveEntry,
     DatasetEntry,
     ReaderEntry,
+    WriterEntry,
     MetricEntry,
     NoiseEntry,
 )

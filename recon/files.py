@@ -18,7 +18,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    temporary = _beside(target)
     try:
         yield temporary
         temporary.replace(target)
@@ -28,17 +28,26 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Fill the yielded temporary folder; it takes the place of ``path`` when the block ends without error.
+    """As `written_whole`, for a folder of files; the yielded folder is there and empty.
 
-    Parent folders are made; ``path`` may be an empty folder. On an error, and on Ctrl-C, the temporary folder
-    goes and ``path`` is as it was.
+    Raises:
+        FileExistsError: there is a file, or a folder that holds something.
     """
     target = Path(path)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(f"{target} exists and is not an empty folder: choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    temporary = _beside(target)
     temporary.mkdir()
     try:
         yield temporary
+        if target.is_dir():
+            target.rmdir()
         temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    """A fresh hidden name in the same folder, with the same ending: libraries go by it."""
+    return target.with_name(f".{secrets.token_hex(4)}.part.{target.name}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         PriorEntry,
         ReaderEntry,
         SolverEntry,
+        WriterEntry,
     )
     from recon.linear import LinearOperator
     from recon.priors import Prior
@@ -163,6 +164,23 @@ class ReconSpecs:
         ...     ]
         >>> recon_readers()[0].suffixes
         ('.mrd',)
+        """
+        raise NotImplementedError
+
+    @hookspec
+    def recon_writers(self) -> Iterable[WriterEntry]:
+        """Return the file writers of this plugin, chosen by the file name's ending.
+
+        >>> import recon
+        >>> @recon.hookimpl
+        ... def recon_writers():
+        ...     return [
+        ...         recon.WriterEntry(
+        ...             name="raw", factory="acme.raw:write_raw", summary="Raw floats", suffixes=(".raw",)
+        ...         )
+        ...     ]
+        >>> recon_writers()[0].suffixes
+        ('.raw',)
         """
         raise NotImplementedError
 

@@ -6,9 +6,10 @@ import codecs
 import os
 import stat
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from recon import registry
 from recon.entries import ReaderEntry
+from recon.orientation import axis_codes, turn
 from recon.suggestions import did_you_mean
 
 LARGEST_EXACT_FLOAT32_INTEGER = 2**24
@@ -41,6 +43,7 @@ CONTENTS = (
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"\x1f\x8b", "a gzip file"),
     (344, b"n+1\0", "a NIfTI volume"),
+    (4, b"n+2\0\r\n\x1a\n", "a NIfTI volume"),
     (0, b"%PDF", "a PDF document"),
 )
 UNKNOWN = "unknown content"
@@ -57,18 +60,28 @@ class LoadError(ValueError):
         super().__init__(_one_line(message, 1000))
 
 
+class LoadWarning(UserWarning):
+    """What was loaded is not all that it should be, such as a volume with a slice missing."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loaded:
-    """What a reader found in one file.
+    """What a reader found in one file, or in a folder of slices.
 
     Attributes:
         data: the numbers; an image is `(height, width)`, a colour image `(3, height, width)`, a stack of
-            frames `(frames, height, width)`; measured data have the file's own axes. Real data are float32,
-            or float64 where the file has float64 or integers too large for float32; complex data stay so.
+            frames `(frames, height, width)`, a volume `(slices, rows, columns)`; measured data have the
+            file's own axes. Real data are float32, or float64 where the file has float64 or integers too
+            large for float32; complex data stay so.
         unit: the unit of `data`: "HU", "1/mm", "counts", ...; "" where the file does not say.
-        pixel_size: distance of neighbouring pixels along the last axes (rows, columns) [mm], or None.
+        pixel_size: distance of neighbouring pixels along the last axes, (rows, columns) or (slices, rows,
+            columns) [mm], or None.
         valid: bool, True on measured pixels and False on padding (such as outside a CT's field of view), of
             the shape of `data`; None if every pixel is measured. `data` keeps the file's padding value.
+        affine: (4, 4) float64, takes the index (slice, row, column, 1) of a pixel of the last three axes (slice
+            is 0 in a single image) to the patient coordinates of its centre [mm], towards the patient's right,
+            front and head (NIfTI's RAS+; DICOM's own have the first two reversed); None where the file does
+            not say.
         attributes: what else the file says, plain values under the file's own names. Nothing that identifies
             a patient. "warnings" holds the parser's remarks on parts of the file that `data` does not need.
         geometry: the arguments of the operator that measured `data`, as far as the file says:
@@ -80,6 +93,7 @@ class Loaded:
     unit: str = ""
     pixel_size: tuple[float, ...] | None = None
     valid: Tensor | None = None
+    affine: Tensor | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     geometry: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
@@ -90,6 +104,54 @@ class Loaded:
                 f"valid must be a bool tensor of the shape of data {tuple(self.data.shape)}, "
                 f"got {self.valid.dtype} of shape {tuple(self.valid.shape)}"
             )
+        if self.affine is not None and (
+            self.affine.shape != (4, 4)
+            or self.affine.dtype != torch.float64
+            or not self.affine.isfinite().all()
+            or self.affine[3].tolist() != [0, 0, 0, 1]
+            or self.affine[:3, :3].det() == 0
+        ):
+            raise ValueError(
+                "affine must be an invertible (4, 4) float64 tensor whose last row is (0, 0, 0, 1), "
+                f"got {self.affine}"
+            )
+
+    @property
+    def orientation(self) -> str:
+        """The letters towards which slices, rows and columns run in the patient, such as "SPL"; "" if unknown.
+
+        L left, R right, P back, A front, I feet, S head; an oblique axis has the letter closest to it.
+        """
+        return "" if self.affine is None else axis_codes(self.affine)
+
+    def oriented(self, wanted: str) -> Loaded:
+        """The same volume with its axes swapped and flipped so that they run towards `wanted`.
+
+        "SPL" is how axial slices are looked at: from the feet up, the patient's back below, his left on the
+        right. No value changes, and `affine` says where every voxel lies, as before.
+
+        Raises:
+            ValueError: `wanted` is no orientation, the file says none, or this is no volume.
+        """
+        if self.affine is None or self.data.ndim < 3:
+            what = "does not say how it lies in the patient" if self.affine is None else "is a single slice"
+            raise ValueError(f"{self.source or 'this image'} {what}, so it cannot be turned to {wanted!r}")
+        slices, rows, columns = self.data.shape[-3:]
+        old_axis, flipped, affine = turn(self.affine, (slices, rows, columns), wanted)
+
+        def turned(values: Tensor) -> Tensor:
+            leading = values.ndim - 3
+            order = [*range(leading), *(leading + axis for axis in old_axis)]
+            return values.permute(order).flip([leading + axis for axis in flipped]).contiguous()
+
+        size = self.pixel_size
+        return replace(
+            self,
+            data=turned(self.data),
+            valid=None if self.valid is None else turned(self.valid),
+            pixel_size=tuple(size[axis] for axis in old_axis) if size and len(size) == 3 else None,
+            affine=affine,
+        )
 
     def attenuation(self, water: float = 0.02, air: float = 0.0) -> Tensor:
         """The linear attenuation coefficient [1/mm] of a CT image in Hounsfield units.
@@ -109,10 +171,25 @@ class Loaded:
                 f"attenuation() converts Hounsfield units, but {self.source or 'this image'} has "
                 f"unit '{self.unit}': use .data, or scale it yourself"
             )
-        if not 0 <= air < water < float("inf"):
-            raise ValueError(f"need 0 <= air < water, both in 1/mm; got air={air}, water={water}")
+        _check_materials(water, air)
         attenuation = (water + (water - air) / 1000 * self.data).clamp_min(0)
         return attenuation if self.valid is None else attenuation.where(self.valid, 0)
+
+    def hounsfield(self, water: float = 0.02, air: float = 0.0) -> Tensor:
+        """The Hounsfield units of an attenuation image [1/mm]: HU = 1000 (mu - water) / (water - air).
+
+        The inverse of `attenuation` with the same `water` and `air`, wherever that cut nothing off at 0.
+
+        Raises:
+            ValueError: if the unit is not "1/mm", or water and air are not 0 <= air < water.
+        """
+        if self.unit != "1/mm":
+            raise ValueError(
+                f"hounsfield() converts attenuation in 1/mm, but {self.source or 'this image'} has "
+                f"unit '{self.unit}'"
+            )
+        _check_materials(water, air)
+        return 1000 / (water - air) * (self.data - water)
 
     def __repr__(self) -> str:
         parts = [f"shape={tuple(self.data.shape)}", f"dtype={str(self.data.dtype).removeprefix('torch.')}"]
@@ -120,38 +197,54 @@ class Loaded:
             parts.append(f"unit='{self.unit}'")
         if self.pixel_size is not None:
             parts.append(f"pixel_size={self.pixel_size} mm")
+        if self.orientation:
+            parts.append(f"orientation='{self.orientation}'")
         if self.valid is not None:
             parts.append(f"padding={int((~self.valid).sum())} pixels")
         return f"Loaded({', '.join(parts)}, source='{self.source}')"
 
 
+def _check_materials(water: float, air: float) -> None:
+    if not 0 <= air < water < float("inf"):
+        raise ValueError(f"need 0 <= air < water, both in 1/mm; got air={air}, water={water}")
+
+
 def load(path: str | os.PathLike[str], *, reader: str | None = None, **options: Any) -> Loaded:
-    """Read one file with the reader registered for its suffix.
+    """Read one file, or a folder of slices, with the reader registered for its suffix.
 
     Args:
-        path: the file. It is only read, never written.
+        path: the file, or a folder whose files a reader takes as one (a DICOM series, a TIFF stack). It is only
+            read, never written.
         reader: name of the reader to use whatever the suffix is (`recon list readers`).
         options: what the reader takes, such as `dataset="exchange/data"` (`recon show reader hdf5`).
 
     Raises:
-        FileNotFoundError, IsADirectoryError, PermissionError, OSError: there is no readable file at `path`.
+        FileNotFoundError, IsADirectoryError, PermissionError, OSError: there is nothing readable at `path`.
         LoadError (a ValueError): no reader for it, content of another kind than its suffix says, truncated or
             damaged content, or several arrays to choose from; the message says what was found and what to do.
         LookupError: no reader of that name. TypeError: an option that the reader does not take.
     """
     path = Path(path)
-    head = read_head(path)
-    name = reader if reader is not None else _reader_for(path, head)
+    if os.path.isdir(path):  # noqa: PTH112 - False, not an error, where the system refuses to look
+        name = reader if reader is not None else _reader_of_folder(path)
+    else:
+        head = read_head(path)
+        name = reader if reader is not None else _reader_for(path, head)
     return registry.make("reader", name, path=path, **options)
+
+
+def _readers() -> Iterator[tuple[str, ReaderEntry]]:
+    for found in registry.items("reader"):
+        assert isinstance(found.entry, ReaderEntry)
+        yield found.name, found.entry
 
 
 def _reader_for(path: Path, head: bytes) -> str:
     """Name of the reader whose suffix ends the file's name; the longest suffix wins (.nii.gz over .gz)."""
     suffixes: dict[str, list[str]] = {}
-    for found in registry.items("reader"):
-        assert isinstance(found.entry, ReaderEntry)
-        for suffix in found.entry.suffixes:
-            suffixes.setdefault(suffix, []).append(found.name)
+    for name, entry in _readers():
+        for suffix in entry.suffixes:
+            suffixes.setdefault(suffix, []).append(name)
     matching = [suffix for suffix in suffixes if path.name.lower().endswith(suffix)]
     if not matching:
         raise LoadError(
@@ -164,6 +257,39 @@ def _reader_for(path: Path, head: bytes) -> str:
             f"{path}: several readers take this suffix: {', '.join(names)}; choose one with reader=NAME"
         )
     return names[0]
+
+
+def _reader_of_folder(folder: Path) -> str:
+    """Name of the reader that takes most of the files in a folder."""
+    endings = Counter(folder_ending(file) for file in folder_files(folder))
+    count = {name: sum(endings[suffix] for suffix in entry.folders) for name, entry in _readers()}
+    most = max(count.values(), default=0)
+    names = [name for name, taken in count.items() if taken == most]
+    if most == 0:
+        kinds = sorted({suffix or "none" for _, entry in _readers() for suffix in entry.folders})
+        raise IsADirectoryError(
+            f"{folder}: is a directory, and none of its files is a slice that a reader takes (suffixes: "
+            f"{', '.join(kinds) or 'none'}); name one file in it"
+        )
+    if len(names) > 1:
+        raise LoadError(
+            f"{folder}: several readers take its files: {', '.join(names)}; choose with reader=NAME"
+        )
+    return names[0]
+
+
+def folder_files(folder: Path) -> list[Path]:
+    """The files in a folder, without hidden ones and DICOM's own table of contents, by name."""
+    try:
+        found = [item for item in folder.iterdir() if item.is_file()]
+    except OSError as error:
+        raise type(error)(f"{folder}: cannot be read: {error.strerror}") from error
+    return sorted(item for item in found if not item.name.startswith(".") and item.name.upper() != "DICOMDIR")
+
+
+def folder_ending(file: Path) -> str:
+    """The suffix of a file among slices, lower case; "" also for a number, as in CT.1.2.840.113619.2.1."""
+    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
 
 
 def read_head(path: Path) -> bytes:

@@ -48,3 +48,12 @@ def solver(name: str, /, **arguments: Any) -> Algorithm:
     """An algorithm by name; as `operator`."""
     made: Algorithm = registry.make("solver", name, **arguments)
     return made
+
+
+def dataset(name: str, /, **arguments: Any) -> Any:
+    """A dataset by name: a sample that ships with a plugin, or a local copy of one that you downloaded.
+
+    ``recon.dataset("lodopab", folder="/data/lodopab", split="test")``; as `operator`. Datasets of a local copy
+    have a length and are indexed; `recon show dataset NAME` lists their arguments.
+    """
+    return registry.make("dataset", name, **arguments)

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from recon import registry
+from recon.algebra import Adjoint, Combination, Composition, Gram, Scaled, Stack, Sum
 from recon.archive import FormatError, read_archive, write_archive
+from recon.linear import LinearOperator
 from recon.problem import Problem
 from recon.provenance import environment, identify
 
@@ -20,24 +22,27 @@ __all__ = ["FORMAT", "FormatError", "load_problem", "save_problem"]
 
 FORMAT = "recon problem 2"
 
+# Operators made of others, by their names in a file.
+COMBINATIONS: dict[str, type[Combination]] = {
+    "adjoint": Adjoint,
+    "composition": Composition,
+    "gram": Gram,
+    "scaled": Scaled,
+    "stack": Stack,
+    "sum": Sum,
+}
+
 
 def save_problem(problem: Problem, path: str | Path) -> Path:
     """Write operator, data, data term, start, reference and notes.
 
     The operator is stored by its registered name and arguments (arrays and the contents of files named among
-    them included), so it must be a registered one; the prior is not stored: a file poses the problem, `solve`
-    answers it.
+    them included), so it must be a registered one, or a sum, product, stack, multiple, adjoint or Gram operator
+    of such. The prior is not stored: a file poses the problem, `solve` answers it.
 
     Raises:
         TypeError: an operator that is not registered by any plugin, or an argument or note that cannot be stored.
     """
-    known = identify("operator", problem.operator)
-    if known is None:
-        raise TypeError(
-            f"{type(problem.operator).__name__} is not registered by a plugin, so a file could not name it: "
-            "register it (recon.OperatorEntry), or save the data alone"
-        )
-    name, version, arguments = known
     path = Path(path)
     arrays = {"data": problem.data}
     for label in ("x0", "reference"):
@@ -48,13 +53,13 @@ def save_problem(problem: Problem, path: str | Path) -> Path:
         value = getattr(problem.fidelity, label)
         if value is not None:
             arrays[f"fidelity/{label}"] = value
-    stored = {key: _store(arrays, f"operator/{key}", value) for key, value in arguments.items()}
+    operator = _operator_record(arrays, "operator", problem.operator)
     try:
         json.dumps(problem.notes)
     except (TypeError, ValueError) as error:
         raise TypeError(f"the problem's notes cannot be stored: {error}; keep plain values there") from None
     record = {
-        "operator": {"name": name, "version": version, "arguments": stored},
+        "operator": operator,
         "fidelity": problem.fidelity.name,
         "image_range": problem.image_range,
         "notes": problem.notes,
@@ -77,7 +82,6 @@ def load_problem(path: str | Path) -> Problem:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     record, arrays = read_archive(path, FORMAT)
-    arguments = {key: _restore(arrays, value) for key, value in record["operator"]["arguments"].items()}
     terms = {
         name.removeprefix("fidelity/"): value
         for name, value in arrays.items()
@@ -85,7 +89,7 @@ def load_problem(path: str | Path) -> Problem:
     }
     bounds = record["image_range"]
     problem = Problem(
-        registry.make("operator", (record["operator"]["name"], arguments)),
+        _operator_of(record["operator"], arrays),
         arrays["data"],
         fidelity=(record["fidelity"], terms),
         x0=arrays.get("x0"),
@@ -94,6 +98,47 @@ def load_problem(path: str | Path) -> Problem:
     )
     problem.notes = record["notes"]
     return problem
+
+
+def _operator_record(arrays: dict[str, Tensor], name: str, operator: LinearOperator) -> dict[str, Any]:
+    """The registered name and arguments of an operator, or the combination that it is; arrays go beside it."""
+    kind = next((label for label, found in COMBINATIONS.items() if type(operator) is found), None)
+    if kind is not None:
+        assert isinstance(operator, Combination)
+        parts = [
+            _operator_record(arrays, f"{name}/{place}", part) for place, part in enumerate(operator.parts)
+        ]
+        factor = {"factor": _store(arrays, name, operator.factor)} if isinstance(operator, Scaled) else {}
+        return {"combination": kind, "parts": parts, **factor}
+    known = identify("operator", operator)
+    if known is None:
+        raise TypeError(
+            f"{type(operator).__name__} is not registered by a plugin, so a file could not name it: "
+            "register it (recon.OperatorEntry), or save the data alone"
+        )
+    registered, version, arguments = known
+    stored = {key: _store(arrays, f"{name}/{key}", value) for key, value in arguments.items()}
+    return {"name": registered, "version": version, "arguments": stored}
+
+
+def _operator_of(record: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> LinearOperator:
+    """The operator of an `_operator_record`."""
+    if "combination" not in record:
+        arguments = {key: _restore(arrays, value) for key, value in record["arguments"].items()}
+        made: LinearOperator = registry.make("operator", (record["name"], arguments))
+        return made
+    kind, parts = record["combination"], [_operator_of(part, arrays) for part in record["parts"]]
+    if kind == "scaled":
+        return Scaled(parts[0], _restore(arrays, record["factor"]))
+    if kind == "composition":
+        return Composition(parts[0], parts[1])
+    if kind in ("sum", "stack"):
+        return Sum(parts) if kind == "sum" else Stack(parts)
+    if kind in ("adjoint", "gram"):
+        return Adjoint(parts[0]) if kind == "adjoint" else Gram(parts[0])
+    raise FormatError(
+        f"an operator that is a {kind!r} of others; this version knows {', '.join(COMBINATIONS)}"
+    )
 
 
 def _store(arrays: dict[str, Tensor], name: str, value: Any) -> Any:
@@ -119,7 +164,7 @@ def _store(arrays: dict[str, Tensor], name: str, value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    argument = name.removeprefix("operator/").partition(".")[0]
+    argument = name.rpartition("/")[2].partition(".")[0]
     raise TypeError(f"operator argument {argument} of type {type(value).__name__} cannot be stored in a file")
 
 

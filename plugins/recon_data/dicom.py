@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +16,17 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.pixels.utils import get_expected_length
 
-from recon.loading import Loaded, LoadError, reading, to_tensor
+from recon.loading import Loaded, LoadError, folder_files, reading, to_tensor
 from recon.parameters import Param
+from recon_data.dicom_geometry import affine_of_slice
+
+DICOM = "a DICOM file"
 
 # No measurement is lower; scanners that write no PixelPaddingValue pad with -2000, -2048, -3024, ...
 LOWEST_MEASURED_HU = -1500.0
+
+# Beyond that of an empty image in JPEG 2000, so that a damaged size is found before memory is taken.
+LARGEST_COMPRESSION = 10_000
 
 # What describes the image and its acquisition; nothing that identifies a person, a place or a date.
 ATTRIBUTES = (
@@ -49,8 +56,23 @@ ATTRIBUTES = (
 )
 
 
-def read_dicom(path: Annotated[Path, Param("the DICOM file")]) -> Loaded:
-    """Read the image of a DICOM file.
+@dataclass(frozen=True)
+class Image:
+    """The image of one file: values in `unit`, and where they are padding."""
+
+    values: np.ndarray
+    unit: str
+    padding: np.ndarray | None
+
+
+def read_dicom(
+    path: Annotated[Path, Param("the DICOM file, or a folder of slices")],
+    *,
+    series: Annotated[
+        str | None, Param("SeriesInstanceUID, or its end; needed if the folder has several")
+    ] = None,
+) -> Loaded:
+    """Read the image of a DICOM file, or a folder of slices as a volume (see `read_series`).
 
     Values are rescaled as the file says (slope and intercept, per frame in enhanced files, or a modality
     look-up table). The unit is "HU" for CT images that carry a rescale, "Bq/mL" where PET says so, and ""
@@ -64,28 +86,41 @@ def read_dicom(path: Annotated[Path, Param("the DICOM file")]) -> Loaded:
     Raises:
         LoadError: no DICOM file, damaged, without an image, or compressed and no decoder for it installed.
     """
-    with reading(path, "a DICOM file") as remarks:
+    if path.is_dir():
+        from recon_data.dicom_series import read_series
+
+        return read_series(folder_files(path), series=series, source=str(path))
+    if series is not None:
+        raise LoadError(f"{path}: a single file; series= chooses in a folder")
+    with reading(path, DICOM) as remarks:
         with path.open("rb") as file:
             dataset = pydicom.dcmread(file)
-        stored = _stored_values(dataset, path)
-        colour = int(dataset.SamplesPerPixel) > 1
-        values, rescaled = _rescale(dataset, stored, path)
-        unit = _unit(dataset, rescaled)
-        padding = None if colour else _padding(dataset, stored, values if unit == "HU" else None)
-        if colour:
-            values = np.moveaxis(values, -1, -3)
-        pixel_size = _pixel_size(dataset, path)
-        attributes = _attributes(dataset)
+        image = image_of(dataset, path)
+        pixel_size = pixel_size_of(dataset, path)
+        attributes = attributes_of(dataset)
+        affine = affine_of_slice(dataset, pixel_size) if image.values.ndim == 2 else None
     if remarks:
         attributes["warnings"] = tuple(remarks)
+    padding = image.padding
     return Loaded(
-        data=to_tensor(values, f"{path}: its image"),
-        unit=unit,
+        data=to_tensor(image.values, f"{path}: its image"),
+        unit=image.unit,
         pixel_size=pixel_size,
         valid=None if padding is None or not padding.any() else torch.from_numpy(~padding),
+        affine=affine,
         attributes=attributes,
         source=str(path),
     )
+
+
+def image_of(dataset: Dataset, path: Path) -> Image:
+    """The image of a file that was read whole."""
+    stored = _stored_values(dataset, path)
+    colour = int(dataset.SamplesPerPixel) > 1
+    values, rescaled = _rescale(dataset, stored, path)
+    unit = _unit(dataset, rescaled)
+    padding = None if colour else _padding(dataset, stored, values if unit == "HU" else None)
+    return Image(np.moveaxis(values, -1, -3) if colour else values, unit, padding)
 
 
 def _stored_values(dataset: Dataset, path: Path) -> np.ndarray:
@@ -96,8 +131,13 @@ def _stored_values(dataset: Dataset, path: Path) -> np.ndarray:
     decoder = get_decoder(syntax)
     if not decoder.is_available:
         raise LoadError(
-            f"{path}: compressed as {syntax.name}, and no decoder for it is installed; it needs one of "
-            f"{'; '.join(decoder.missing_dependencies)}"
+            f"{path}: compressed as {syntax.name}, and no decoder for it is installed; pip install "
+            f"'recon[dicom]', or one of: {'; '.join(decoder.missing_dependencies)}"
+        )
+    if get_expected_length(dataset) > LARGEST_COMPRESSION * path.stat().st_size:
+        raise LoadError(
+            f"{path}: damaged: it declares {_frames(dataset)} frames of {dataset.Rows} x {dataset.Columns} pixels in "
+            f"{path.stat().st_size} bytes"
         )
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         raise LoadError(f"{path}: a palette colour image, whose values are no measurements")
@@ -173,7 +213,8 @@ def _padding(dataset: Dataset, stored: np.ndarray, hounsfield: np.ndarray | None
     return None
 
 
-def _pixel_size(dataset: Dataset, path: Path) -> tuple[float, float] | None:
+def pixel_size_of(dataset: Dataset, path: Path) -> tuple[float, float] | None:
+    """PixelSpacing (rows, columns) [mm], also where an enhanced file keeps it."""
     spacing = dataset.get("PixelSpacing")
     if not spacing:
         spacings = {tuple(item.PixelSpacing) for item in _groups(dataset, "PixelMeasuresSequence")}
@@ -186,7 +227,8 @@ def _pixel_size(dataset: Dataset, path: Path) -> tuple[float, float] | None:
     return rows_and_columns[0], rows_and_columns[1]
 
 
-def _attributes(dataset: Dataset) -> dict[str, Any]:
+def attributes_of(dataset: Dataset) -> dict[str, Any]:
+    """What describes the image and identifies nobody."""
     values = {keyword: dataset.get(keyword) for keyword in ATTRIBUTES}
     return {keyword: _plain(value) for keyword, value in values.items() if value not in (None, "")}
 

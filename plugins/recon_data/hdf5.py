@@ -1,4 +1,4 @@
-"""HDF5 files (also fastMRI and Data Exchange): one dataset of them, with its attributes."""
+"""HDF5 files (also Data Exchange): one dataset of them, with its attributes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from recon.parameters import Param
 # No common filter packs tighter (deflate: 1032 to 1), so a damaged size is found before memory is taken.
 LARGEST_COMPRESSION = 1100
 LISTED = 12
+
+# What only files of a known layout have, and the reader of that layout.
+LAYOUTS = {"ismrmrd_header": "fastmri", "dataset/xml": "ismrmrd"}
 
 
 def read_hdf5(
@@ -57,7 +60,8 @@ def read_hdf5(
 def _only_dataset(file: h5py.File, path: Path) -> str:
     datasets = numeric_datasets(file)
     if len(datasets) != 1:
-        raise LoadError(f"{path}: which dataset? {_listing(datasets)}; choose one with dataset=")
+        known = next((f"; or reader='{reader}'" for name, reader in LAYOUTS.items() if name in file), "")
+        raise LoadError(f"{path}: which dataset? {_listing(datasets)}; choose one with dataset={known}")
     return next(iter(datasets))
 
 
@@ -81,8 +85,10 @@ def numeric_datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
     return found
 
 
-def read_values(dataset: h5py.Dataset, path: Path) -> np.ndarray:
-    """All values of a dataset, after a check that the file holds as many bytes as its declared shape needs.
+def read_values(dataset: h5py.Dataset, path: Path, place: Any = ()) -> np.ndarray:
+    """The values of a dataset, after a check that the file holds as many bytes as its declared shape needs.
+
+    `place` is the part to read, all of it unless given.
 
     Numbers, or real and imaginary parts as MATLAB 7.3 stores complex numbers.
     """
@@ -90,6 +96,16 @@ def read_values(dataset: h5py.Dataset, path: Path) -> np.ndarray:
     if dtype.kind not in "biufc" and dtype.names != ("real", "imag"):
         text = h5py.check_string_dtype(dtype) is not None
         raise LoadError(f"{path}: dataset '{dataset.name}' holds {'text' if text else dtype}, not numbers")
+    check_size(dataset, path)
+    return np.asarray(dataset[place])
+
+
+def check_size(dataset: h5py.Dataset, path: Path) -> None:
+    """Refuse a dataset that declares more bytes than the file holds for it.
+
+    Raises:
+        LoadError: never written, or damaged.
+    """
     held, needed = dataset.id.get_storage_size(), dataset.nbytes
     elsewhere = dataset.is_virtual or dataset.external is not None
     if needed > held * (1 if dataset.chunks is None else LARGEST_COMPRESSION) and not elsewhere:
@@ -97,14 +113,13 @@ def read_values(dataset: h5py.Dataset, path: Path) -> np.ndarray:
             f"{path}: dataset '{dataset.name}' declares {needed} bytes in shape {dataset.shape}, "
             f"but the file holds {held} for it: never written, or damaged"
         )
-    return np.asarray(dataset[()])
 
 
 def plain_attributes(item: h5py.Group | h5py.Dataset, path: Path) -> dict[str, Any]:
     """The attributes that are numbers or texts, as plain values."""
     dtypes = {name: item.attrs.get_id(name).dtype for name in item.attrs}
     if any(dtype.hasobject for dtype in dtypes.values()):
-        _check_heaps(path)
+        check_heaps(path)
     return {
         name: _plain(item.attrs[name])
         for name, dtype in dtypes.items()
@@ -112,7 +127,7 @@ def plain_attributes(item: h5py.Group | h5py.Dataset, path: Path) -> dict[str, A
     }
 
 
-def _check_heaps(path: Path) -> None:
+def check_heaps(path: Path) -> None:
     """Refuse a damaged global heap, where texts lie: libhdf5 would read it for ever (HDFGroup/hdf5#1707).
 
     A heap is a signature, its size, and objects: a number, and the size that leads to the next. Number 0 is

@@ -54,7 +54,10 @@ def read_image(
 def _choose_frame(picture: Image.Image, frame: int | None, path: Path) -> None:
     frames = getattr(picture, "n_frames", 1)
     if frame is None and frames > 1 and picture.format != "MPO":  # a camera's JPEG and its preview
-        raise LoadError(f"{path}: holds {frames} pictures; choose one with frame=0 to frame={frames - 1}")
+        stack = "; reader='tiff' reads all as a stack" if picture.format == "TIFF" else ""
+        raise LoadError(
+            f"{path}: holds {frames} pictures; choose one with frame=0 to frame={frames - 1}{stack}"
+        )
     if frame is not None and frame >= frames:
         raise LoadError(f"{path}: holds {frames} pictures, so there is no frame={frame} (the first is 0)")
     picture.seek(frame or 0)

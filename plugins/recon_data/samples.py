@@ -78,6 +78,28 @@ _SAMPLES = MappingProxyType(
             "without a padding tag; metal up to 5622 HU",
             sha256="d0358f47262eade832d012685c24f212109a8f744324f9339aa52e0c2f2c2f80",
         ),
+        "ct_volume": Sample(
+            file=FOLDER / "ct_totalseg_example_ct_sm.nii.gz",
+            title="CT of the body, a volume",
+            licence="Apache-2.0",
+            credit="TotalSegmentator, Wasserthal J. et al. (2023), doi:10.1148/ryai.230024",
+            unit="HU",
+            notes="30 slices of 101 x 122 voxels of 3 mm, rows towards the front of the patient; oriented('SPL') turns "
+            "it",
+            sha256="e50c00b2914e2cac0aaee8e7f3b5f57d44d9f21bfd5c0577271c54c0cb49e9fb",
+            options={"unit": "HU"},
+        ),
+        "tooth": Sample(
+            file=FOLDER / "sino_parallel_tooth.h5",
+            title="Parallel-beam CT of a tooth, raw counts of two detector rows",
+            licence="BSD-3-Clause",
+            credit="Copyright (c) 2013-2019, UChicago Argonne, LLC (TomoPy)",
+            unit="counts",
+            notes="181 views over 180 degrees, 2 rows, 640 elements; flats, darks and angles in exchange/data_white, "
+            "data_dark and theta; the axis falls on element 295.5",
+            sha256="ab1d9bd073b7fb1beae4defa991c2a2626605c5cf1f4be0d0203656bc47b6489",
+            options={"dataset": "exchange/data"},
+        ),
         "mr_brain": Sample(
             file=FOLDER / "mr_brain_vsseg001_060.dcm",
             title="MR image of the brain, T1 with contrast, axial slice",
@@ -183,6 +205,16 @@ def ct_chest() -> Loaded:
 def ct_chest_metal() -> Loaded:
     """The sample `ct_chest_metal` [HU]."""
     return _load("ct_chest_metal")
+
+
+def ct_volume() -> Loaded:
+    """The sample `ct_volume` [HU]."""
+    return _load("ct_volume")
+
+
+def tooth() -> Loaded:
+    """The sample `tooth` [counts]."""
+    return _load("tooth")
 
 
 def mr_brain() -> Loaded:

@@ -1,10 +1,11 @@
-"""The commands that work on images (simulate, solve, evaluate, demo) and on plugins (check, new), one a file."""
+"""The commands that work on images and on plugins, one a file."""
 
 from __future__ import annotations
 
 import typer
 
 from recon.commands.check import check_command
+from recon.commands.convert import convert_command
 from recon.commands.demo import demo_command
 from recon.commands.evaluate import evaluate_command
 from recon.commands.new import new_command
@@ -18,3 +19,4 @@ app.command("solve")(solve_command)
 app.command("evaluate")(evaluate_command)
 app.command("check")(check_command)
 app.command("new")(new_command)
+app.command("convert")(convert_command)

@@ -83,7 +83,12 @@ def read_image(path: str, reader: str | None) -> ReadImage:
     """
     place = Path(path)
     kind = "" if reader else kind_of(place)
-    if not reader and (place.is_dir() or kind == SOLUTION):
+    of_slices = (
+        place.is_dir()
+        and not (place / "solution.h5").exists()
+        and any(item.is_file() for item in place.iterdir())
+    )
+    if not reader and (kind == SOLUTION or (place.is_dir() and not of_slices)):
         return _of_solution(place)
     if kind == PROBLEM:
         return reference_of(place)

@@ -13,8 +13,8 @@ import recon
 CORE = Path(recon.__file__).parent
 PLUGIN_PACKAGES = ("recon_operators", "recon_priors", "recon_networks", "recon_data", "recon_bridges")
 HEAVY = (
-    "astra", "h5py", "jinja2", "matplotlib", "numba", "numpy", "odl", "pandas", "PIL", "pydicom",
-    "safetensors", "scipy", "skimage", "torch", "torchmetrics",
+    "astra", "h5py", "jinja2", "matplotlib", "nibabel", "numba", "numpy", "odl", "pandas", "PIL",
+    "pydicom", "safetensors", "scipy", "skimage", "tifffile", "torch", "torchmetrics",
 )  # fmt: skip
 
 

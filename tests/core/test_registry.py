@@ -162,7 +162,7 @@ ONE_PRIOR = """
 
 def test_there_is_one_entry_class_and_one_hook_a_kind():
     assert KINDS == (
-        "operator", "prior", "network", "solver", "objective", "dataset", "reader", "metric", "noise",
+        "operator", "prior", "network", "solver", "objective", "dataset", "reader", "writer", "metric", "noise",
     )  # fmt: skip
     assert {f"recon_{entry.plural}" for entry in ENTRY_CLASSES} == set(HOOKS) - {
         "recon_choose_solver",

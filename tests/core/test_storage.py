@@ -211,6 +211,40 @@ def test_the_prior_is_not_stored(tmp_path: Path) -> None:
 # What cannot be stored
 
 
+def combinations() -> dict[str, recon.LinearOperator]:
+    one, other = Diagonal([1.0, 2.0]), Diagonal(random(2), scale=3.0)
+    return {
+        "scaled": 2.5 * one,
+        "complex": (1 + 2j) * Diagonal(random(2, dtype=torch.complex64)),
+        "sum": one + other,
+        "difference": one - 2 * other,
+        "composition": one @ other @ one,
+        "stack": recon.stack([one, other, one]),
+        "adjoint": recon.stack([one, other]).H,
+        "gram": recon.stack([one, 3 * other]).gram,
+    }
+
+
+@pytest.mark.parametrize("kind", combinations())
+def test_operators_made_of_registered_ones_come_back(kind: str, tmp_path: Path) -> None:
+    operator = combinations()[kind]
+    dtype = torch.complex64 if kind == "complex" else torch.float32
+    problem = recon.Problem(operator, random(*operator.range_shape, dtype=dtype))
+    same(problem, there_and_back(problem, tmp_path))
+
+
+def test_a_combination_of_a_later_version_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "problem.h5"
+    recon.Problem(2 * Diagonal([1.0, 2.0]), torch.ones(2)).save(path)
+    record, arrays = read_archive(path, storage.FORMAT)
+    record["operator"]["combination"] = "kron"
+    write_archive(path, storage.FORMAT, record, arrays)
+    with pytest.raises(
+        FormatError, match="an operator that is a 'kron' of others; this version knows adjoint"
+    ):
+        recon.Problem.load(path)
+
+
 def test_an_operator_that_no_plugin_registers_is_refused(tmp_path: Path) -> None:
     problem = recon.Problem(Matrix(torch.eye(2)), torch.ones(2))
     with pytest.raises(
@@ -218,8 +252,10 @@ def test_an_operator_that_no_plugin_registers_is_refused(tmp_path: Path) -> None
         match=r"Matrix is not registered by a plugin, so a file could not name it: register it \(recon.OperatorEntry\)",
     ):
         problem.save(tmp_path / "problem.h5")
-    with pytest.raises(TypeError, match="Scaled is not registered"):
-        recon.Problem(2 * Diagonal([1.0, 2.0]), torch.ones(2)).save(tmp_path / "problem.h5")
+    with pytest.raises(TypeError, match="Matrix is not registered"):
+        recon.Problem(Diagonal([1.0, 2.0]) + Matrix(torch.eye(2)), torch.ones(2)).save(
+            tmp_path / "problem.h5"
+        )
     assert list(tmp_path.iterdir()) == []
 
 

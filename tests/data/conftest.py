@@ -47,6 +47,42 @@ def write_dicom(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def write_series(write_dicom: Callable[..., Path], tmp_path: Path) -> Callable[..., list[Path]]:
+    """Write a volume as DICOM slices whose names say nothing about their order; returns the files in order."""
+
+    def write(
+        volume: np.ndarray,
+        folder: str = "series",
+        *,
+        orientation: tuple[float, ...] = (1, 0, 0, 0, 1, 0),
+        origin: tuple[float, ...] = (0, 0, 0),
+        spacing: tuple[float, float] = (1, 1),
+        step: tuple[float, ...] = (0, 0, 2),
+        uid: str | None = None,
+        suffix: str = ".dcm",
+        **elements: Any,
+    ) -> list[Path]:
+        (tmp_path / folder).mkdir(exist_ok=True, parents=True)
+        uid = uid or generate_uid()
+        paths = []
+        for place, pixels in enumerate(volume):
+            there = len(list((tmp_path / folder).iterdir()))
+            name = f"{folder}/{7919 * (there + 1) % 10007:05d}{suffix}"
+            position = [float(o + place * s) for o, s in zip(origin, step, strict=True)]
+            about = {"RescaleSlope": 1, "RescaleIntercept": -1024, "SeriesNumber": 7, "InstanceNumber": 1}
+            about |= {"ImagePositionPatient": position, "ImageOrientationPatient": list(orientation)}
+            about |= {"PixelSpacing": list(spacing), "SeriesInstanceUID": uid}
+            about |= {
+                key: value[place] if isinstance(value, list) else value for key, value in elements.items()
+            }
+            about = {key: value for key, value in about.items() if value is not None}
+            paths.append(write_dicom(pixels, name=name, **about))
+        return paths
+
+    return write
+
+
 def write_matlab_73(path: Path, fill: Callable[[h5py.File], None]) -> Path:
     """Write a MATLAB 7.3 file as MATLAB does: HDF5 behind a block of 512 bytes that opens with a text."""
     with h5py.File(path, "w", userblock_size=512) as file:

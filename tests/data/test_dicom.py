@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pydicom
@@ -16,7 +19,13 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut
 from pydicom.sequence import Sequence
-from pydicom.uid import EnhancedCTImageStorage, JPEGLosslessSV1, RLELossless
+from pydicom.uid import (
+    EnhancedCTImageStorage,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 from recon_data.samples import sample
 
 from recon.loading import LoadError, load
@@ -229,6 +238,17 @@ def test_run_length_compression_is_read(tmp_path):
     assert torch.equal(compressed.valid, plain.valid)
 
 
+WITHOUT_DECODERS = """
+import sys
+sys.modules.update(dict.fromkeys(("gdcm", "pylibjpeg", "openjpeg", "libjpeg")))  # as if not installed
+from recon.loading import LoadError, load
+try:
+    load(sys.argv[1])
+except LoadError as error:
+    print(error)
+"""
+
+
 def test_compression_without_a_decoder_names_it_and_the_remedy(write_dicom):
     path = write_dicom(PIXELS, **CT)
     dataset = pydicom.dcmread(path)
@@ -236,8 +256,51 @@ def test_compression_without_a_decoder_names_it_and_the_remedy(write_dicom):
     dataset.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
     dataset["PixelData"].is_undefined_length = True
     dataset.save_as(path)
-    with pytest.raises(LoadError, match=r"compressed as JPEG Lossless.*no decoder.*pylibjpeg"):
-        load(path)
+    command = [sys.executable, "-c", WITHOUT_DECODERS, str(path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert re.search(r"compressed as JPEG Lossless.*no decoder.*'recon\[dicom\]'.*pylibjpeg", said)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1])
+def test_lossless_compression_of_a_real_scan_is_read(tmp_path, syntax):
+    path = compressed(sample("ct_chest"), tmp_path / "compressed.dcm", syntax)
+    loaded, plain = load(path), load(sample("ct_chest"))
+    assert path.stat().st_size < sample("ct_chest").stat().st_size
+    assert torch.equal(loaded.data, plain.data)
+    assert torch.equal(loaded.valid, plain.valid)
+
+
+def compressed(path, target, syntax):
+    """A copy compressed by GDCM, which knows all syntaxes; the standard has others for lossy ones."""
+    gdcm = pytest.importorskip("gdcm")
+    kinds = {
+        JPEG2000Lossless: gdcm.TransferSyntax.JPEG2000Lossless,
+        JPEGLSLossless: gdcm.TransferSyntax.JPEGLSLossless,
+        JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+    }
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(kinds[syntax]))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(target))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return target
+
+
+def test_a_huge_declared_size_takes_no_memory(tmp_path):
+    dataset = pydicom.dcmread(sample("ct_chest"))
+    dataset.compress(RLELossless)
+    dataset.Rows = dataset.Columns = 65535
+    dataset.NumberOfFrames = 100
+    dataset.save_as(tmp_path / "x.dcm")
+    with pytest.raises(LoadError, match="damaged: it declares 100 frames of 65535 x 65535 pixels in"):
+        load(tmp_path / "x.dcm")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,9 @@ def test_a_missing_file_names_a_similar_one(tmp_path):
 
 def test_a_directory_is_no_file(tmp_path):
     (tmp_path / "slices.dcm").mkdir()
-    with pytest.raises(IsADirectoryError, match=r"slices\.dcm: is a directory; name one file in it"):
+    with pytest.raises(
+        IsADirectoryError, match=r"slices\.dcm: is a directory, and none of its files is a slice"
+    ):
         load(tmp_path / "slices.dcm")
 
 
