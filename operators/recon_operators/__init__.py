@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from recon_operators.ct import ParallelBeam as ParallelBeam
     from recon_operators.gradient import Gradient as Gradient
     from recon_operators.mask import Mask as Mask
+    from recon_operators.matrix import Matrix as Matrix
     from recon_operators.mri import CartesianMRI as CartesianMRI
     from recon_operators.resample import Downsample as Downsample
+    from recon_operators.wavelet import Wavelet as Wavelet
 
 _MODULES = {
     "Blur": "recon_operators.blur",
@@ -24,7 +26,9 @@ _MODULES = {
     "Gradient": "recon_operators.gradient",
     "Identity": "recon.linear",
     "Mask": "recon_operators.mask",
+    "Matrix": "recon_operators.matrix",
     "ParallelBeam": "recon_operators.ct",
+    "Wavelet": "recon_operators.wavelet",
 }
 __all__ = sorted(_MODULES)
 
@@ -124,6 +128,33 @@ def recon_operators() -> list[OperatorEntry]:
             examples=(
                 Example({"shape": (5, 6)}),
                 Example({"shape": (4, 3, 5), "boundary": "periodic", "spacing": (0.5, 1.0, 2.0)}),
+            ),
+        ),
+        OperatorEntry(
+            name="wavelet",
+            factory="recon_operators.wavelet:Wavelet",
+            summary="wavelet transform: undecimated tight frame, or orthogonal",
+            tags=("part of priors",),
+            examples=(
+                Example({"shape": (5, 6), "levels": 2}),
+                Example({"shape": (8, 4), "wavelet": "haar", "levels": 2, "decimated": True}),
+                Example({"shape": (2, 3, 4), "wavelet": "sym4", "levels": 1}),
+            ),
+        ),
+        OperatorEntry(
+            name="matrix",
+            factory="recon_operators.matrix:Matrix",
+            summary="any linear model given as a matrix, dense or sparse",
+            tags=("generic",),
+            examples=(
+                Example({"matrix": [[1.0, 0.5, 0.0, -2.0], [0.0, 1.0, 3.0, 0.0], [0.2, 0.0, 0.0, 1.0]]}),
+                Example(
+                    {
+                        "matrix": [[1.0, 0.5, 0.0, 2.0], [0.0, 1.0, 3.0, 0.0]],
+                        "domain_shape": (2, 2),
+                        "range_shape": (1, 2),
+                    }
+                ),
             ),
         ),
     ]
