@@ -44,10 +44,9 @@ def save_problem(problem: Problem, path: str | Path) -> Path:
         image = getattr(problem, label)
         if image is not None:
             arrays[label] = problem.unflatten(image)
-    for label in ("weights", "noise_level"):
-        value = getattr(problem.fidelity, label)
+    for label, value in problem.fidelity.parameters().items():
         if value is not None:
-            arrays[f"fidelity/{label}"] = value
+            arrays[f"fidelity/{label}"] = torch.as_tensor(value)
     stored = {key: _store(arrays, f"operator/{key}", value) for key, value in arguments.items()}
     try:
         json.dumps(problem.notes)

@@ -57,13 +57,15 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
         DivergenceError: the iteration left the finite numbers.
     """
     items, device = problem.items, problem.y.device
-    size = norm(problem.y).to(problem.strength)
+    whitened = problem.item_fidelity.whitened
+    size = norm(whitened(problem.y)).to(problem.strength)
     # blank data give a blank image at any weight; elsewhere the noise is at least the rounding of the data
     places = torch.nonzero(size > 0).squeeze(1)
     sigma = torch.maximum(problem.noise_level, 1e-6 * size / problem.y[0].numel() ** 0.5)
     probe = _probe(problem, seed)
     change = per_item(0.3 * sigma, probe).to(real_dtype(problem.y.dtype))
-    twins = problem.beside(problem.y + change * probe)
+    twins = problem.beside(problem.y + change * _as_noise(problem, probe))
+    probe = whitened(probe)
     strength = torch.where(size > 0, _first_guess(problem, sigma), torch.ones_like(size))
     twins.strength = strength.repeat(2)
     found = map_tensors(algorithm.start(twins), torch.clone)
@@ -215,6 +217,15 @@ def _probe(problem: Problem, seed: int) -> Tensor:
     return probe.expand_as(y)
 
 
+def _as_noise(problem: Problem, probe: Tensor) -> Tensor:
+    """The probe with the standard deviations of the noise, relative to the noise level: 1 / sqrt(weight)."""
+    weights = problem.item_fidelity.weights
+    if weights is None:
+        return probe
+    roots = torch.where(weights > 0, weights, torch.inf).sqrt().to(real_dtype(probe.dtype))
+    return probe / roots
+
+
 def _signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, tuple(shape), generator=generator).mul(2).sub(1)
 
@@ -224,5 +235,6 @@ def _first_guess(problem: Problem, sigma: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     signs = _signs(problem.operator.domain_shape, generator)
     image = problem.operator(signs.to(problem.y.device, real_dtype(problem.y.dtype)).unsqueeze(0))
+    image = problem.item_fidelity.whitened(image)
     column = norm(image) / signs.numel() ** 0.5
     return (sigma * column.to(sigma)).clamp_min(1e-30)
