@@ -1,9 +1,10 @@
-"""The commands that work on images: simulate, solve, evaluate and demo, one a file."""
+"""The commands that work on images: one a file."""
 
 from __future__ import annotations
 
 import typer
 
+from recon.commands.benchmark import benchmark_command
 from recon.commands.demo import demo_command
 from recon.commands.evaluate import evaluate_command
 from recon.commands.simulate import simulate_command
@@ -14,3 +15,4 @@ app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("solve")(solve_command)
 app.command("evaluate")(evaluate_command)
+app.command("benchmark")(benchmark_command)
