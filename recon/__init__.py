@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from recon.stopping import SmallResiduals as SmallResiduals
     from recon.stopping import StoppingRule as StoppingRule
     from recon.stopping import TimeLimit as TimeLimit
+    from recon.transmission import PWLS as PWLS
+    from recon.transmission import Poisson as Poisson
 
 _HOMES = {
     "recon.algebra": "stack",
@@ -83,6 +85,7 @@ _HOMES = {
     "recon.solvers.cg": "CG",
     "recon.solvers.direct": "Direct",
     "recon.solving": "ConvergenceWarning solve",
+    "recon.transmission": "PWLS Poisson",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

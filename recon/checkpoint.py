@@ -160,15 +160,13 @@ def _checksum(book: str, tensors: Mapping[str, Tensor]) -> str:
 def _fingerprint(problem: Problem, algorithm: Any) -> str:
     """A digest of everything that the result depends on, but for the stopping rule and the start."""
     digest = hashlib.sha256()
-    fidelity = problem.fidelity
     for part in (
         repr(problem),
         repr(algorithm),
         problem.data,
         problem.operator,
         problem.prior,
-        fidelity.weights,
-        fidelity.noise_level,
+        problem.fidelity.parameters(),
         problem.image_range,
     ):
         _feed(digest, part)

@@ -23,6 +23,8 @@ class Gaussian:
     """
 
     name = "gaussian"
+    quadratic = True
+    """Whether f is quadratic in z; else `weights` are those of its expansion around the data."""
 
     def __init__(self, weights: Any = None, noise_level: Any = None) -> None:
         self.weights: Tensor | None = None if weights is None else torch.as_tensor(weights)
@@ -30,11 +32,27 @@ class Gaussian:
         for label, value in (("weights", self.weights), ("noise_level", self.noise_level)):
             if value is None:
                 continue
-            found = _unfit(value)
+            found = unfit(value)
             if found:
                 raise ValueError(
                     f"the {label} of the Gaussian data term must be finite, real and >= 0, got {found}"
                 )
+
+    def parameters(self) -> dict[str, Any]:
+        """What makes this term again: the arguments of its class."""
+        return {"weights": self.weights, "noise_level": self.noise_level}
+
+    def with_noise_level(self, noise_level: float) -> Gaussian:
+        """The same term with another noise level.
+
+        Raises:
+            TypeError: a term that knows its noise from the counts.
+        """
+        if type(self) is not Gaussian:
+            raise TypeError(
+                f"fidelity {self.name!r} knows its noise from the counts: leave the noise level out"
+            )
+        return Gaussian(self.weights, noise_level)
 
     def for_items(self, y: Tensor, batch_shape: Sequence[int]) -> Gaussian:
         """The same term with one batch axis: weights and noise level laid out for ``y`` (B, *range_shape).
@@ -47,9 +65,9 @@ class Gaussian:
         real = y.real if y.is_complex() else y
         if self.weights is not None:
             weights = self.weights.to(real)
-            if weights.ndim <= len(item) and _broadcasts(weights.shape, item):
+            if weights.ndim <= len(item) and broadcasts(weights.shape, item):
                 part.weights = weights.expand(1, *item)
-            elif _broadcasts(weights.shape, (*batch_shape, *item)):
+            elif broadcasts(weights.shape, (*batch_shape, *item)):
                 part.weights = weights.expand(*batch_shape, *item).reshape(y.shape)
             else:
                 raise ValueError(
@@ -84,7 +102,10 @@ class Gaussian:
 
     def weighted_norm(self, residual: Tensor) -> Tensor:
         """sqrt(sum_j w_j |r_j|^2) of each item."""
-        return self.value(residual, torch.zeros_like(residual)).mul(2).sqrt()
+        squares = residual.abs().square()
+        if self.weights is not None:
+            squares = squares * self.weights.to(squares)
+        return squares.flatten(1).sum(1).sqrt()
 
     def gradient(self, z: Tensor, y: Tensor) -> Tensor:
         """Gradient in z: w (z - y)."""
@@ -105,8 +126,8 @@ class Gaussian:
         return f"Gaussian({', '.join(filter(None, (weights, level)))})"
 
 
-def _unfit(value: Tensor) -> str:
-    """What a weight or noise level must not be, or nothing."""
+def unfit(value: Tensor) -> str:
+    """What a weight, a count or a noise level must not be, or nothing."""
     if value.is_complex():
         return "complex values"
     bad = int((~torch.isfinite(value)).sum())
@@ -115,10 +136,8 @@ def _unfit(value: Tensor) -> str:
     return f"a minimum of {float(value.min()):g}" if bool((value < 0).any()) else ""
 
 
-FIDELITIES: Mapping[str, type[Gaussian]] = {"gaussian": Gaussian}
-
-
-def _broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
+def broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
+    """Whether a shape broadcasts to the target and not beyond."""
     try:
         return tuple(torch.broadcast_shapes(tuple(shape), tuple(target))) == tuple(target)
     except RuntimeError:
@@ -126,17 +145,36 @@ def _broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
 
 
 def as_fidelity(value: Any) -> Gaussian:
-    """A data term from an object, a name, or ``(name, {arguments})``."""
+    """A data term from an object, a name, ``"name:argument=value"`` or ``(name, {arguments})``."""
     if isinstance(value, Gaussian):
         return value
+    from recon.parameters import parse_spec
+    from recon.transmission import PWLS, Poisson
+
+    known: dict[str, type[Gaussian]] = {kind.name: kind for kind in (Gaussian, PWLS, Poisson)}
+    if isinstance(value, str):
+        value = parse_spec(value)
     name, arguments = value if isinstance(value, tuple) and len(value) == 2 else (value, {})
     if not (isinstance(name, str) and isinstance(arguments, Mapping)):
         raise TypeError(f"fidelity must be a name, (name, {{arguments}}) or a data term, got {value!r}")
-    if name not in FIDELITIES:
-        raise LookupError(f"there is no fidelity {name!r}; known: {', '.join(sorted(FIDELITIES))}")
-    factory = FIDELITIES[name]
-    accepted = list(inspect.signature(factory).parameters)
+    if name not in known:
+        raise LookupError(f"there is no fidelity {name!r}; known: {', '.join(sorted(known))}")
+    factory = known[name]
+    accepted = inspect.signature(factory).parameters
     for key in arguments:
         if key not in accepted:
             raise TypeError(f"fidelity {name} has no parameter {key!r}; it takes {', '.join(accepted)}")
-    return factory(**arguments)
+    for key, parameter in accepted.items():
+        if parameter.default is parameter.empty and key not in arguments:
+            raise TypeError(f"fidelity {name} needs {key}: ({name!r}, {{{key!r}: ...}})")
+    return factory(**{key: _number(item) for key, item in arguments.items()})
+
+
+def _number(value: Any) -> Any:
+    """The number that a text of the command line stands for."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"a data term's parameters are numbers or arrays, got {value!r}") from None

@@ -97,7 +97,10 @@ class LinearOperator(nn.Module):
         """Direct reconstruction; by default the adjoint, scaled per item to fit the data best."""
         if options:
             raise TypeError(f"{type(self).__name__}.pinv takes no options, got {', '.join(sorted(options))}")
-        image = self.adjoint(y)
+        return self._fitted(self.adjoint(y), y)
+
+    def _fitted(self, image: Tensor, y: Tensor) -> Tensor:
+        """The image scaled per item so that A image is as near to the data as a scale can bring it."""
         # brought to order 1 first: squares of data in small or large units leave the range of float32
         peak = image.detach().abs().amax(tuple(range(-len(self.domain_shape), 0)), keepdim=True)
         image = image / torch.where(peak > 0, peak, torch.ones_like(peak))

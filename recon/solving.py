@@ -62,7 +62,9 @@ def solve(
         y: data ``(*batch, *range_shape)``; every item of a batch is solved for itself, all at once.
         solver: an algorithm, a name, or ``"auto"``: direct without a prior, else ADMM, unless a plugin knows
             better.
-        fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})`` or an object.
+        fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})``, for counted photons
+            ``"pwls:photons=1e4"`` (weights from the counts) or ``"poisson:photons=1e4"`` (their likelihood), or an
+            object.
         weight: weight of the prior: a number, ``"auto"`` (chosen from the noise level), or None for the
             prior's own. Constraints in a sum have none; with several weighted priors it applies to those left
             at "auto".
@@ -259,7 +261,8 @@ def default_algorithm(problem: Problem) -> Algorithm:
         return registry.make("solver", "dip")
     if not problem.terms:
         return Direct()
-    if all(isinstance(term.prior, Functional) and term.prior.quadratic for term in problem.terms):
+    quadratic = all(isinstance(term.prior, Functional) and term.prior.quadratic for term in problem.terms)
+    if quadratic and problem.item_fidelity.quadratic:
         return CG()
     return ADMM()
 

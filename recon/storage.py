@@ -49,10 +49,9 @@ def save_problem(problem: Problem, path: str | Path) -> Path:
         image = getattr(problem, label)
         if image is not None:
             arrays[label] = problem.unflatten(image)
-    for label in ("weights", "noise_level"):
-        value = getattr(problem.fidelity, label)
+    for label, value in problem.fidelity.parameters().items():
         if value is not None:
-            arrays[f"fidelity/{label}"] = value
+            arrays[f"fidelity/{label}"] = torch.as_tensor(value)
     operator = _operator_record(arrays, "operator", problem.operator)
     try:
         json.dumps(problem.notes)
@@ -151,6 +150,8 @@ def _store(arrays: dict[str, Tensor], name: str, value: Any) -> Any:
         value = value.item()
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+    if hasattr(value, "tocsr") or (isinstance(value, Tensor) and value.layout != torch.strided):
+        return _store_sparse(arrays, name, value)
     if isinstance(value, Tensor):
         arrays[name] = value.detach()
         return {"array": name}
@@ -168,6 +169,25 @@ def _store(arrays: dict[str, Tensor], name: str, value: Any) -> Any:
     raise TypeError(f"operator argument {argument} of type {type(value).__name__} cannot be stored in a file")
 
 
+def _store_sparse(arrays: dict[str, Tensor], name: str, value: Any) -> Any:
+    """A sparse tensor, or a sparse matrix of SciPy, as its entries and their rows and columns."""
+    if isinstance(value, Tensor):
+        entries = value.detach().cpu().to_sparse_coo().coalesce()
+        arrays[f"{name}.indices"], arrays[f"{name}.values"] = entries.indices(), entries.values()
+    else:
+        matrix = value.tocoo()
+        rows, columns = (torch.from_numpy(axis.astype(np.int64)) for axis in (matrix.row, matrix.col))
+        arrays[f"{name}.indices"] = torch.stack([rows, columns])
+        arrays[f"{name}.values"] = torch.from_numpy(matrix.data)
+    return {"sparse": [name, list(value.shape)]}
+
+
+def _restore_sparse(arrays: Mapping[str, Tensor], name: str, shape: list[int]) -> Tensor:
+    return torch.sparse_coo_tensor(
+        arrays[f"{name}.indices"], arrays[f"{name}.values"], shape, check_invariants=True
+    )
+
+
 def _is_file(value: Any) -> bool:
     """Whether an argument names a file; a name without suffix ("box") is a name, whatever lies in the folder."""
     return isinstance(value, str | Path) and Path(value).suffix != "" and Path(value).is_file()
@@ -181,6 +201,8 @@ def _restore(arrays: Mapping[str, Tensor], value: Any) -> Any:
     ((kind, content),) = value.items()
     if kind == "array":
         return arrays[content]
+    if kind == "sparse":
+        return _restore_sparse(arrays, *content)
     if kind == "complex":
         return complex(*content)
     return {key: _restore(arrays, item) for key, item in content.items()}

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from recon_operators.ct_fan import FanBeam as FanBeam
     from recon_operators.gradient import Gradient as Gradient
     from recon_operators.mask import Mask as Mask
+    from recon_operators.matrix import Matrix as Matrix
     from recon_operators.mri import CartesianMRI as CartesianMRI
+    from recon_operators.mri_nonuniform import NonCartesianMRI as NonCartesianMRI
+    from recon_operators.mri_nonuniform import RadialMRI as RadialMRI
     from recon_operators.resample import Downsample as Downsample
+    from recon_operators.wavelet import Wavelet as Wavelet
 
 _MODULES = {
     "Blur": "recon_operators.blur",
@@ -26,7 +30,11 @@ _MODULES = {
     "Gradient": "recon_operators.gradient",
     "Identity": "recon.linear",
     "Mask": "recon_operators.mask",
+    "Matrix": "recon_operators.matrix",
+    "NonCartesianMRI": "recon_operators.mri_nonuniform",
     "ParallelBeam": "recon_operators.ct",
+    "RadialMRI": "recon_operators.mri_nonuniform",
+    "Wavelet": "recon_operators.wavelet",
 }
 __all__ = sorted(_MODULES)
 
@@ -108,6 +116,47 @@ def recon_operators() -> list[OperatorEntry]:
             ),
         ),
         OperatorEntry(
+            name="mri_nonuniform",
+            factory="recon_operators.mri_nonuniform:NonCartesianMRI",
+            summary="non-Cartesian MRI: samples anywhere in k-space, one coil or several, 2-D or 3-D",
+            domain="complex",
+            tags=("mri",),
+            examples=(
+                Example(
+                    {
+                        "shape": (4, 3),
+                        "trajectory": [
+                            [[-2.0, -1.5], [-0.7, -0.5], [0.0, 0.0], [0.9, 0.4], [1.8, 1.2]],
+                            [[1.5, -1.5], [0.8, -0.6], [0.1, 0.0], [-0.8, 0.7], [-1.9, 1.4]],
+                            [[0.0, -1.3], [1.1, 0.3], [-1.2, 0.1], [0.3, 1.4], [-0.6, -1.1]],
+                        ],
+                    }
+                ),
+            ),
+        ),
+        OperatorEntry(
+            name="mri_radial",
+            factory="recon_operators.mri_nonuniform:RadialMRI",
+            summary="radial MRI: spokes through the centre of k-space, one coil or several",
+            domain="complex",
+            tags=("mri",),
+            examples=(
+                Example({"shape": (6, 5), "spokes": 7, "samples": 9}),
+                Example(
+                    {
+                        "shape": (3, 4),
+                        "spokes": 4,
+                        "samples": 7,
+                        "order": "uniform",
+                        "coil_maps": [
+                            [[1.0, 0.8, 0.4, 0.2], [1.0, 0.9, 0.5, 0.1], [0.7, 0.6, 0.3, 0.2]],
+                            [[0.1j, 0.3, 0.7j, 1.0], [0.2, 0.4j, 0.8, 0.9j], [0.1, 0.5, 0.6, 0.8]],
+                        ],
+                    }
+                ),
+            ),
+        ),
+        OperatorEntry(
             name="mask",
             factory="recon_operators.mask:Mask",
             summary="inpainting: only some pixels are measured",
@@ -151,6 +200,33 @@ def recon_operators() -> list[OperatorEntry]:
             examples=(
                 Example({"shape": (5, 6)}),
                 Example({"shape": (4, 3, 5), "boundary": "periodic", "spacing": (0.5, 1.0, 2.0)}),
+            ),
+        ),
+        OperatorEntry(
+            name="wavelet",
+            factory="recon_operators.wavelet:Wavelet",
+            summary="wavelet transform: undecimated tight frame, or orthogonal",
+            tags=("part of priors",),
+            examples=(
+                Example({"shape": (5, 6), "levels": 2}),
+                Example({"shape": (8, 4), "wavelet": "haar", "levels": 2, "decimated": True}),
+                Example({"shape": (2, 3, 4), "wavelet": "sym4", "levels": 1}),
+            ),
+        ),
+        OperatorEntry(
+            name="matrix",
+            factory="recon_operators.matrix:Matrix",
+            summary="any linear model given as a matrix, dense or sparse",
+            tags=("generic",),
+            examples=(
+                Example({"matrix": [[1.0, 0.5, 0.0, -2.0], [0.0, 1.0, 3.0, 0.0], [0.2, 0.0, 0.0, 1.0]]}),
+                Example(
+                    {
+                        "matrix": [[1.0, 0.5, 0.0, 2.0], [0.0, 1.0, 3.0, 0.0]],
+                        "domain_shape": (2, 2),
+                        "range_shape": (1, 2),
+                    }
+                ),
             ),
         ),
     ]

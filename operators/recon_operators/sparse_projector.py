@@ -65,7 +65,7 @@ class SparseProjector:
 
     def _forward(self, images: Tensor) -> Tensor:
         if self.tables is None:
-            return _product(self.matrix, images)
+            return product(self.matrix, images)
         pixels, items = images.shape[1], images.shape[0]
         turned = _picked(images.T.contiguous(), self.tables.turned_pixels).reshape(pixels, -1)
         parts = _block_product(self.matrix, turned)
@@ -73,7 +73,7 @@ class SparseProjector:
 
     def _adjoint(self, sinograms: Tensor) -> Tensor:
         if self.tables is None:
-            return _product(self.transpose, sinograms)
+            return product(self.transpose, sinograms)
         items = sinograms.shape[0]
         padded = torch.nn.functional.pad(sinograms, (0, 1)).T.contiguous()
         first, *others = self.tables.sources
@@ -264,10 +264,15 @@ def build_projector(
 def sparse_tensor(rows: SparseRows) -> Tensor:
     """The rows as a torch sparse CSR tensor on the same memory."""
     starts, columns, values = (torch.from_numpy(part) for part in (rows.starts, rows.columns, rows.values))
+    return compressed_rows(starts, columns, values, rows.shape)
+
+
+def compressed_rows(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A torch sparse CSR tensor on the same memory."""
     with warnings.catch_warnings():
         # the products used here are MKL's and cuSPARSE's own and tested against dense ones
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(starts, columns, values, rows.shape, check_invariants=False)
+        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
 
 
 def _picked(rows: Tensor, index: Tensor) -> Tensor:
@@ -277,7 +282,7 @@ def _picked(rows: Tensor, index: Tensor) -> Tensor:
     return rows.index_select(0, index)
 
 
-def _product(matrix: Tensor, rows: Tensor) -> Tensor:
+def product(matrix: Tensor, rows: Tensor) -> Tensor:
     """``rows @ matrix.T``; a single row as a vector, for which the sparse product is fastest."""
     if len(rows) == 1:
         return torch.mv(matrix, rows[0])[None]

@@ -136,6 +136,13 @@ def recon_datasets() -> Iterator[DatasetEntry]:
             licence=sample.licence,
             tags=("sample",),
         )
+    yield DatasetEntry(
+        name="ellipses",
+        factory="recon_data.ellipses:Ellipses",
+        summary="random ellipses, generated: 32000 images to train on, 3200 each to validate and test",
+        licence="CC0-1.0",
+        tags=("generated",),
+    )
     yield from _local_copies()
 
 

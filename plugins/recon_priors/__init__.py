@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from recon_priors.tikhonov import Tikhonov as Tikhonov
     from recon_priors.tv import TV as TV
     from recon_priors.tv import TotalVariation as TotalVariation
+    from recon_priors.wavelet import WaveletSparsity as WaveletSparsity
 
 _CLASSES = {
     "Box": "box",
@@ -23,6 +24,7 @@ _CLASSES = {
     "TV": "tv",
     "Tikhonov": "tikhonov",
     "TotalVariation": "tv",
+    "WaveletSparsity": "wavelet",
 }
 __all__ = sorted(_CLASSES)
 
@@ -43,6 +45,16 @@ def recon_priors() -> list[PriorEntry]:
             summary="total variation: isotropic or anisotropic, joint over a complex modulus",
             convex=True,
             examples=(Example({"weight": 0.1}), Example({"weight": 0.1, "isotropic": False})),
+        ),
+        PriorEntry(
+            name="wavelet",
+            factory="recon_priors.wavelet:WaveletSparsity",
+            summary="sparse wavelet coefficients, in a tight frame or an orthogonal basis",
+            convex=True,
+            examples=(
+                Example({"weight": 0.1, "levels": 2}),
+                Example({"weight": 0.1, "wavelet": "haar", "levels": 1, "decimated": True}),
+            ),
         ),
         PriorEntry(
             name="l1",

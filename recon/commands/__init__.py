@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from recon.commands.benchmark import benchmark_command
 from recon.commands.check import check_command
 from recon.commands.convert import convert_command
 from recon.commands.demo import demo_command
@@ -20,3 +21,4 @@ app.command("evaluate")(evaluate_command)
 app.command("check")(check_command)
 app.command("new")(new_command)
 app.command("convert")(convert_command)
+app.command("benchmark")(benchmark_command)

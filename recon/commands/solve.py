@@ -54,6 +54,13 @@ def solve_command(
     time_limit: Annotated[
         str | None, typer.Option(metavar="TIME", help="Most wall time: 90s, 5min, 2h.")
     ] = None,
+    fidelity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Data term: gaussian, or pwls:photons=1e4 or poisson:photons=1e4 for counted photons.",
+        ),
+    ] = None,
     noise_level: Annotated[
         float | None,
         typer.Option(
@@ -95,6 +102,7 @@ def solve_command(
             solver,
             strength,
             limits,
+            fidelity,
             noise_level,
             checkpoint=checkpoint,
             device=place,
@@ -152,6 +160,7 @@ def _solved(
     solver: str,
     weight: float | str | None,
     limits: dict[str, Any],
+    fidelity: str | None,
     noise_level: float | None,
     **options: Any,
 ) -> tuple[Solution, dict[str, Any]]:
@@ -179,7 +188,7 @@ def _solved(
         prior,
         solver=algorithm,
         weight=weight,
-        fidelity=_fidelity(problem, noise_level),
+        fidelity=_fidelity(problem, fidelity, noise_level),
         stop=stopping_rule(algorithm.default_stop(), limits),
         **options,
     )
@@ -187,13 +196,12 @@ def _solved(
     return solution, problem.notes
 
 
-def _fidelity(problem: Problem, noise_level: float | None) -> Any:
-    """The problem's data term, with another noise level if one is given."""
-    from recon.fidelity import Gaussian
+def _fidelity(problem: Problem, fidelity: str | None, noise_level: float | None) -> Any:
+    """The problem's data term or the one that is named, with another noise level if one is given."""
+    from recon.fidelity import as_fidelity
 
-    if noise_level is None:
-        return problem.fidelity
-    return Gaussian(weights=problem.fidelity.weights, noise_level=noise_level)
+    term = problem.fidelity if fidelity is None else as_fidelity(fidelity)
+    return term if noise_level is None else term.with_noise_level(noise_level)
 
 
 def _limits(iterations: int | None, tolerance: float | None, time_limit: str | None) -> dict[str, Any]:

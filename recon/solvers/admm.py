@@ -25,6 +25,7 @@ class ADMMState:
         x: image ``(B, *shape)``.
         normal_x: A^H W A x, kept up to date by the inner CG so that its first residual costs nothing.
         z, u: one split z_i = K_i x and one scaled dual u_i a term, ``(B, *K_i.range_shape)``.
+        data: split and scaled dual of A x where the data term is not quadratic, ``(B, *range_shape)``; else none.
         rho: one penalty a term, ``(B,)``, in units of the weight (see `ADMM`).
         iteration: iterations done, ``(B,)``.
         primal: |K_i x - z_i| / max(|K_i x|, |z_i|, 1e-3 |K_i| |x|), the largest of all terms, ``(B,)``.
@@ -35,6 +36,7 @@ class ADMMState:
     normal_x: Tensor
     z: list[Tensor]
     u: list[Tensor]
+    data: list[Tensor]
     rho: list[Tensor]
     iteration: Tensor
     primal: Tensor
@@ -48,6 +50,11 @@ class ADMM(Iterative):
         v_i = relaxation K_i x + (1 - relaxation) z_i
         z_i = prox_{g_i/rho_i}(v_i + u_i)
         u_i = u_i + v_i - z_i
+
+    A data term that is not quadratic is split too, z_0 = A x, in the metric W of its expansion around the data:
+
+        x   = argmin_x 1/2 |A x - z_0 + u_0|_W^2 + sum_i rho_i/2 |K_i x - z_i + u_i|^2
+        z_0 = argmin_z f(z; y) + 1/2 |z - v_0 - u_0|_W^2
 
     The x-step is the operator's closed form where it has one, else warm-started conjugate gradients with the
     operator's preconditioner. A denoiser takes the place of a proximal map (plug-and-play).
@@ -94,16 +101,16 @@ class ADMM(Iterative):
         z = [term.K._run(x, adjoint=False) for term in problem.terms]
         rho = self._first_penalties(problem, x)
         none = torch.zeros_like(problem.strength)
-        return ADMMState(
-            x, problem.normal(x), z, [torch.zeros_like(split) for split in z], rho, none, none + 1, none + 1
-        )
+        duals = [torch.zeros_like(split) for split in z]
+        data = [] if problem.item_fidelity.quadratic else [problem.y.clone(), torch.zeros_like(problem.y)]
+        return ADMMState(x, problem.normal(x), z, duals, data, rho, none, none + 1, none + 1)
 
     def step(self, problem: Problem, state: ADMMState) -> ADMMState:
         """One x-, z- and u-update."""
         terms = problem.terms
         penalties = self._penalties(problem, state)
         rho = [per_item(penalty, state.x).to(real_dtype(state.x.dtype)) for penalty in penalties]
-        b = problem.backprojection
+        b = problem.backprojection if not state.data else self._pull(problem, state.data)
         for term, weight, z, u in zip(terms, rho, state.z, state.u, strict=True):
             b = b + weight * term.K._run(z - u, adjoint=True)
         x, normal_x = self._image_update(problem, state, rho, b)
@@ -128,7 +135,11 @@ class ADMM(Iterative):
         # a constraint that does not bind has no dual: the data's own pull keeps the scale from vanishing
         force = torch.maximum(force.sqrt(), 1e-3 * norm(problem.backprojection).to(force))
         dual = step.sqrt() / force.clamp_min(1e-30)
-        new = ADMMState(x, normal_x, splits, duals, state.rho, state.iteration + 1, primal, dual)
+        data = state.data
+        if data:
+            data, misfit, drift = self._data_update(problem, x, data)
+            primal, dual = torch.maximum(primal, misfit.to(primal)), torch.maximum(dual, drift.to(dual))
+        new = ADMMState(x, normal_x, splits, duals, data, state.rho, state.iteration + 1, primal, dual)
         return self._balanced(new) if self.rho == "auto" else new
 
     def image(self, state: ADMMState) -> Tensor:
@@ -198,6 +209,30 @@ class ADMM(Iterative):
             normal_x = normal_x + alpha * normal
             residual = residual - alpha * image
         return x, normal_x
+
+    def _pull(self, problem: Problem, data: list[Tensor]) -> Tensor:
+        """A^H W (z_0 - u_0), in the place of A^H W y."""
+        z, u = data
+        return problem.operator.adjoint(problem.item_fidelity.weighted(z - u))
+
+    def _data_update(
+        self, problem: Problem, x: Tensor, data: list[Tensor]
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Split and dual of the data term, and their relative primal and dual residuals in the metric W."""
+        z, u = data
+        term, relaxation = problem.item_fidelity, self._relaxation(problem)
+        assert term.weights is not None
+        predicted = problem.operator(x)
+        v = torch.lerp(z, predicted, relaxation) + u
+        new_z = term.prox(v, problem.y, 1 / term.weights.clamp_min(1e-12 * term.weights.amax()))
+        new_u = v - new_z
+        scale = term.weighted_norm(problem.y).clamp_min(1e-30)
+        force = torch.maximum(term.weighted_norm(new_u), 1e-3 * scale)
+        return (
+            [new_z, new_u],
+            term.weighted_norm(predicted - new_z) / scale,
+            term.weighted_norm(new_z - z) / force,
+        )
 
     def _balanced(self, state: ADMMState) -> ADMMState:
         """Every tenth iteration, move rho towards equal relative residuals; the scaled duals follow.

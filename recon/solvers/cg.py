@@ -37,6 +37,11 @@ class CG:
     def start(self, problem: Problem) -> CGState:
         """The operator's direct reconstruction, or x0."""
         refuse_generator(problem, "cg")
+        if not problem.item_fidelity.quadratic:
+            raise ValueError(
+                f"solver='cg' takes quadratic data terms only, got {problem.item_fidelity.name!r}: use solver='admm', "
+                "or fidelity 'pwls'"
+            )
         for term in problem.terms:
             if not (isinstance(term.prior, Functional) and term.prior.quadratic):
                 raise ValueError(

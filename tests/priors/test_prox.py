@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from recon_priors import L1, TV, Box, NonNegative, Tikhonov
+from recon_priors import L1, TV, Box, NonNegative, Tikhonov, WaveletSparsity
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -28,6 +28,8 @@ PRIORS: dict[str, tuple[recon.Functional, torch.dtype]] = {
     "tv anisotropic": (TV(0.7, isotropic=False), torch.float64),
     "tv anisotropic complex": (TV(0.7, isotropic=False), torch.complex128),
     "tv periodic": (TV(0.7, boundary="periodic"), torch.float64),
+    "wavelet": (WaveletSparsity(0.7, levels=2), torch.float64),
+    "wavelet complex": (WaveletSparsity(0.7, wavelet="haar", levels=2), torch.complex128),
     "nonnegative": (NonNegative(), torch.float64),
     "box": (Box(-0.3, 0.6), torch.float64),
     "l1 of magnitude": (recon.Magnitude(L1(0.7)), torch.complex128),

@@ -1,0 +1,1 @@
+"""Published reconstruction benchmarks that need no download, one a file: `recon benchmark NAME`."""
