@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recon.suggestions import did_you_mean
 
@@ -38,7 +38,7 @@ class Sample:
         unit: the unit of its values, as in `Loaded.unit`.
         notes: what to know before using it.
         sha256: the checksum of the file.
-        options: what `recon.load` needs to read it, such as the unit that the format does not hold.
+        options: what `recon.load` needs to know beside the file, such as the name of an array.
     """
 
     file: Path
@@ -48,7 +48,7 @@ class Sample:
     unit: str
     notes: str
     sha256: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 _SAMPLES = MappingProxyType(
