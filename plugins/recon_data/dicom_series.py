@@ -202,7 +202,7 @@ def sort_slices(slices: Sequence[Slice], source: str) -> Stack:
     if (gaps < SAME_POSITION).any():
         place = int(np.argmax(gaps < SAME_POSITION))
         raise LoadError(
-            f"{source}: {int((gaps < SAME_POSITION).sum())} slices lie where another lies, such as "
+            f"{source}: slices that lie where another lies: {int((gaps < SAME_POSITION).sum())}, such as "
             f"{slices[place].path.name} and {slices[place + 1].path.name} at {positions[place]:.3f} mm: "
             "duplicates, or several phases or echoes in one series; read one of them with read_series(files)"
         )
@@ -263,8 +263,8 @@ def _uneven(positions: np.ndarray, gaps: np.ndarray) -> tuple[str, ...]:
     more = f" and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
     whole = all(abs(gaps[at] / usual - round(gaps[at] / usual)) < EQUAL_GAPS for at in wrong)
     missing = round(sum(gaps[at] / usual - 1 for at in wrong))
-    what = f"{missing} slices are missing" if whole and missing > 0 else "the slices are not evenly spaced"
-    return (f"{what}: {len(wrong)} gaps differ from the usual {usual:.3g} mm ({places}{more})",)
+    what = f"missing slices: {missing}" if whole and missing > 0 else "the slices are not evenly spaced"
+    return (f"{what}; gaps unlike the usual {usual:.3g} mm: {places}{more}",)
 
 
 def read_stack(stack: Stack, source: str) -> Loaded:
