@@ -33,7 +33,9 @@ def test_every_hook_and_argument_has_its_place(pages: Pages) -> None:
         section = page.sections[name]
         arguments = [argument for argument in inspect.signature(function).parameters if argument != "self"]
         for argument in arguments:
-            assert re.search(rf"\b{argument}: \w", section), f"{name}: {argument} is missing from the signature"
+            assert re.search(rf"\b{argument}: \w", section), (
+                f"{name}: {argument} is missing from the signature"
+            )
         assert "called" in section and "returns" in section
 
 
