@@ -37,7 +37,7 @@ def with_declared_adjoint(operator: _Operator, tolerance: float | None) -> _Oper
     """
     if tolerance is None:
         error = adjoint_error(operator)
-        if error > NO_ADJOINT:
+        if not error <= NO_ADJOINT:  # also where the operator gives NaN
             raise ValueError(
                 f"what {operator} offers as its adjoint is none: its relative error is {error:.2g}, so that no "
                 "solver would converge. Mend it there, or pass adjoint_tolerance=1 to use it all the same"
@@ -65,7 +65,7 @@ def adjoint_error(operator: LinearOperator) -> float:
     pairs = _inner_products(y, data) - _inner_products(image, x)
     mismatch = (pairs if operator.domain != "real" else pairs.real).abs()
     size = float(_inner_products(data, data).diagonal().real.mean())
-    return math.sqrt(float(mismatch.square().mean()) / size) if size > 0 else 0.0
+    return 0.0 if size == 0 else math.sqrt(float(mismatch.square().mean()) / size)
 
 
 def _inner_products(a: Tensor, b: Tensor) -> Tensor:
@@ -198,9 +198,8 @@ def field_of_data(operator: LinearOperator) -> Literal["real", "complex"]:
 def apply_to_array(operator: LinearOperator, values: Any, *, adjoint: bool) -> Any:
     """An operator of ours on a NumPy or CuPy array ``(*batch, *shape)``, in the array's precision and place.
 
-    The operator computes on its own device. Types other than single and double precision become
-    double; complex values given to an
-    operator on real images go as two real items.
+    The operator computes on its own device. Types other than single and double precision become double;
+    complex values given to an operator on real images go as two real items.
     """
     if hasattr(values, "toDlpack"):
         x = torch.from_dlpack(values)

@@ -181,9 +181,13 @@ def _operator_class() -> Any:
             return self.forward
 
         def __reduce__(self) -> Any:
-            return type(self), (self.forward,)
+            return _adjoint_of, (self.forward,)
 
     return OurOperator
+
+
+def _adjoint_of(op: Any) -> Any:
+    return op.adjoint
 
 
 def _apply(op: LinearOperator, values: Tensor, *, adjoint: bool) -> Tensor:

@@ -1,5 +1,6 @@
 """ODL operators as ours with Euclidean adjoints, and ours as ODL's in its weighted spaces."""
 
+import pickle
 import subprocess
 import sys
 
@@ -168,6 +169,14 @@ def test_ours_with_default_spaces_comes_back_equal(odl):
         x = torch.randn(2, *ours.domain_shape, dtype=torch.complex64 if is_complex(name) else torch.float32)
         assert relative(back(x), ours(x)) < 1e-6  # single precision
         assert back.domain == ("complex" if is_complex(name) else "any")
+
+
+def test_ours_pickles(odl):
+    ours = OURS["blur"]()
+    theirs = to_odl(ours, odl.uniform_discr([0, 0], [3, 4], (6, 7), dtype="float32"))
+    x = np.ones((6, 7), dtype="float32")
+    for op in (theirs, theirs.adjoint):
+        assert np.array_equal(pickle.loads(pickle.dumps(op))(x).data, op(x).data)
 
 
 def test_ours_into_a_power_space(odl):

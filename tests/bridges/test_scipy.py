@@ -134,6 +134,7 @@ def test_no_memory_is_shared_with_the_input():
             ValueError,
             "is none: its relative error is",
         ),
+        (lambda: from_scipy(np.nan * REAL), ValueError, "its relative error is nan"),
         (lambda: from_scipy(REAL, domain="Real"), ValueError, "domain must be"),
         (lambda: from_scipy(REAL, adjoint_tolerance=-1), ValueError, "adjoint_tolerance must be"),
         (lambda: to_scipy(REAL), TypeError, "to_scipy takes a recon.LinearOperator, got ndarray"),
