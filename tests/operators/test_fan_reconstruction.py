@@ -12,7 +12,7 @@ from recon_operators.gradient import Gradient
 from torch import Tensor
 
 from recon.linear import Identity, LinearOperator
-from recon.testing.operators import conjugate_gradient_iterations
+from recon.testing.dense import conjugate_gradient_iterations
 
 DEGREE = math.pi / 180
 NEAR = {"source_origin": 250.0, "origin_detector": 150.0}

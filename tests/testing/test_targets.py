@@ -85,7 +85,9 @@ def test_a_distribution_and_its_kinds():
     )
     assert items("recon", "prior")[0] == "recon/box"
     assert items("recon", "priors") == items("recon", "prior")
-    assert set(items("recon", "plugin")) == {"recon:core", "recon:data", "recon:operators", "recon:priors"}
+    assert set(items("recon", "plugin")) == {
+        f"recon:{name}" for name in ("bridges", "core", "data", "operators", "priors")
+    }
     assert items("recon:priors", "plugin") == ["recon:priors"]
     assert {case.kind for case in cases("recon", "noise")} == {"noise"}
 
