@@ -41,7 +41,7 @@ class Term:
             if image_range is None:
                 raise ValueError(
                     f"{type(prior).__name__} was made for images in {wanted}: say which range the image has, "
-                    "recon.Problem(op, y, image_range=(low, high))"
+                    "recon.solve(..., image_range=(low, high))"
                 )
             factor = (wanted[1] - wanted[0]) / (image_range[1] - image_range[0])
             self.scaling = Scaling(factor, wanted[0] - factor * image_range[0])

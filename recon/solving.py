@@ -46,6 +46,7 @@ def solve(
     stop: StoppingRule | None = None,
     x0: Any = None,
     reference: Any = None,
+    image_range: tuple[float, float] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
@@ -71,6 +72,8 @@ def solve(
         stop: stopping rule; None for the algorithm's own.
         x0: first image; None starts from ``op.pinv(y)``.
         reference: true image: the history then holds the PSNR (peak: largest magnitude of the reference).
+        image_range: (low, high) of the image's values, which learned priors are mapped to their own range by; of a
+            complex image's magnitude, from 0.
         seed: of everything random.
         device: where to solve; None: where the data lie.
         dtype: precision: float32 or float64; None: that of the data.
@@ -84,7 +87,7 @@ def solve(
         DivergenceError: NaN or a rising objective; it holds the last good image.
     """
     began = time.perf_counter()
-    problem = _posed(op, prior, y, fidelity, x0, reference, device, dtype)
+    problem = _posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
     problem = problem.with_prior(_weighted(problem.prior, weight))
     algorithm = algorithm_for(solver, problem)
     rule = algorithm.default_stop() if stop is None else stop
@@ -160,6 +163,7 @@ def _posed(
     fidelity: Any,
     x0: Any,
     reference: Any,
+    image_range: tuple[float, float] | None,
     device: Any,
     dtype: torch.dtype | None,
 ) -> Problem:
@@ -175,10 +179,10 @@ def _posed(
         reference = (
             op.unflatten(op.reference) if reference is None and op.reference is not None else reference
         )
-        image_range, notes = op.image_range, op.notes
+        image_range, notes = image_range or op.image_range, op.notes
     else:
         operator = registry.make("operator", op) if isinstance(op, str | tuple) else op
-        image_range, notes = None, {}
+        notes = {}
         if y is None:
             raise TypeError("solve needs the data y: recon.solve(op, prior, y)")
     y = as_numbers(y, "the data")

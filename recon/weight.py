@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ ROUNDS = 14
 FIRST_STEPS = 24  # iterations before the first look
 STEPS = 8  # iterations between two looks
 CLOSE = 0.02  # relative distance from the target that ends the search
+FLOOR = 1e-4  # of the first guess: the least weight tried; a prior that weak changes nothing
 
 
 @dataclasses.dataclass
@@ -109,6 +112,10 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
     chosen = problem.select(everything)
     chosen.strength = strength
     state = reweighted(algorithm, chosen, select(found, everything))
+    # data said to be free of noise are fitted as far as the weight goes: that is what was asked
+    unreached = [place for place in search.unreached if problem.noise_level[place] >= sigma[place]]
+    if unreached:
+        _warn_unreached(len(unreached), items)
     return WeightChoice(strength, state, rounds, interrupted)
 
 
@@ -128,6 +135,7 @@ class _Search:
         both = torch.cat([places, places + items])
         self.part, self.state = twins.select(both), select(found, both)
         self.bracket = _Bracket(torch.log(strength[places]))
+        self.unreached: list[int] = []
         self.settled = torch.zeros_like(places, dtype=torch.bool)
 
     def advance(self, algorithm: Algorithm, steps: int) -> None:
@@ -138,6 +146,10 @@ class _Search:
     def move(self, algorithm: Algorithm, gap: Tensor) -> None:
         """Let go of the items that have met their target, give the others their next weight."""
         close = gap.abs() <= CLOSE
+        stuck = (gap > 0) & self.bracket.at_floor
+        if bool((stuck & self.settled).any()):
+            self.unreached += self.places[stuck & self.settled].tolist()
+        close = close | stuck
         done = close & self.settled
         self.settled = close  # the iterate is still moving: a target must be met twice
         before = self.bracket.position
@@ -172,13 +184,15 @@ class _Bracket:
 
     def __init__(self, start: Tensor) -> None:
         self.position = start
+        self.floor = start + math.log(FLOOR)
         self.low = torch.full_like(start, -torch.inf)
         self.high = torch.full_like(start, torch.inf)
         self.before: tuple[Tensor, Tensor] | None = None
 
     def select(self, items: Tensor) -> None:
         """Go on with some of the items."""
-        self.position, self.low, self.high = self.position[items], self.low[items], self.high[items]
+        self.position, self.floor = self.position[items], self.floor[items]
+        self.low, self.high = self.low[items], self.high[items]
         if self.before is not None:
             self.before = (self.before[0][items], self.before[1][items])
 
@@ -198,6 +212,23 @@ class _Bracket:
         # evaluations are of a moving iterate: the bracket is a guide, widened a little, not a wall
         self.before = (here, gap)
         self.position = torch.minimum(torch.maximum(target, self.low - 0.7), self.high + 0.7)
+        self.position = torch.maximum(self.position, self.floor)
+
+    @property
+    def at_floor(self) -> Tensor:
+        """Whether the weight cannot fall further."""
+        return self.position <= self.floor
+
+
+def _warn_unreached(count: int, items: int) -> None:
+    """Tell that the data cannot be explained to within their noise."""
+    which = "" if items == 1 else f" of {count} of {items} items"
+    warnings.warn(
+        f"the automatic weight{which} has no value that fits the data to within their noise: the prior was all but "
+        "left out. The model explains the data less well than their noise level says; give the level that it should "
+        'reach, fidelity=("gaussian", {"noise_level": ...}), or a weight',
+        stacklevel=4,
+    )
 
 
 def _probe(problem: Problem, seed: int) -> Tensor:

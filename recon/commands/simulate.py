@@ -108,7 +108,8 @@ def simulated(
     if "pixel_size" in declared and "pixel_size" not in given and loaded.pixel_size is not None:
         arguments["pixel_size"] = _side(loaded.pixel_size, name)
     operator: LinearOperator = registry.make("operator", (name, arguments))
-    problem = Problem(operator, operator.measure(image, noise=model, seed=seed), reference=image)
+    data = operator.measure(image, noise=model, seed=seed)
+    problem = Problem(operator, data, reference=image, image_range=_range(image))
     problem.notes = {
         "simulated": True,
         "source": loaded.source,
@@ -150,6 +151,12 @@ def _image(loaded: Loaded, *, ct: bool, water: float | None) -> tuple[Tensor, st
         padding = AIR if loaded.unit == "HU" else float(data[loaded.valid].min())
         data = data.where(loaded.valid, padding)
     return data, "1/mm" if ct else loaded.unit, None
+
+
+def _range(image: Tensor) -> tuple[float, float] | None:
+    """The range of the image's values, for learned priors; that of a complex image's magnitude starts at 0."""
+    low, high = (0.0, float(image.abs().max())) if image.is_complex() else map(float, image.aminmax())
+    return (low, high) if low < high else None
 
 
 def _side(pixel_size: tuple[float, ...], operator: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import textwrap
 from contextlib import redirect_stdout
@@ -69,6 +70,13 @@ def solve_command(
             help="Noise standard deviation of the data; estimated from them unless given.",
         ),
     ] = None,
+    image_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Range of the image's values, for learned priors; unless given, that which the problem holds.",
+        ),
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     checkpoint: Annotated[
         Path | None,
@@ -104,6 +112,7 @@ def solve_command(
             limits,
             fidelity,
             noise_level,
+            image_range=_image_range(image_range),
             checkpoint=checkpoint,
             device=place,
             seed=seed,
@@ -176,6 +185,7 @@ def _solved(
         prior = made if prior is None else prior + made
     source = {"file": str(file.absolute()), "sha256": checksum(file)} if file.is_file() else {}
     problem = Problem.load(file)
+    problem.image_range = options.pop("image_range") or problem.image_range
     posed = problem.with_prior(prior)
     algorithm = algorithm_for(solver, posed)
     if isinstance(algorithm, Direct) and limits:
@@ -202,6 +212,21 @@ def _fidelity(problem: Problem, fidelity: str | None, noise_level: float | None)
 
     term = problem.fidelity if fidelity is None else as_fidelity(fidelity)
     return term if noise_level is None else term.with_noise_level(noise_level)
+
+
+def _image_range(text: str | None) -> tuple[float, float] | None:
+    """The two numbers of ``--image-range``."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.strip("()[]").split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
+    if not low < high:
+        raise typer.BadParameter(
+            f"give the lowest and the highest value, such as 0,0.04, not {text!r}", param_hint="--image-range"
+        )
+    return low, high
 
 
 def _limits(iterations: int | None, tolerance: float | None, time_limit: str | None) -> dict[str, Any]:

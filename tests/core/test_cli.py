@@ -801,6 +801,7 @@ def test_ctrl_c_writes_what_there_is(holes: Path):
         stdout=subprocess.PIPE,
         stderr=follower,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
     ) as process:
         os.close(follower)
         until(leader, rb"iteration [1-9]")

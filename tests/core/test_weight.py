@@ -15,7 +15,7 @@ from torch import Tensor
 
 import recon
 from recon.runner import run
-from recon.weight import choose_weight
+from recon.weight import FLOOR, choose_weight
 
 PHOTOGRAPH = Path(__file__).parents[2] / "plugins/recon_data/samples/img_camera.png"
 
@@ -326,3 +326,16 @@ def test_divergence_in_the_search_is_said() -> None:
     operator = Wrong(A.matrix, A.domain_shape, A.range_shape)
     with pytest.raises(recon.DivergenceError, match="diverged"):
         recon.solve(operator, TV(), A(phantom()), fidelity=("gaussian", {"noise_level": 0.1}))
+
+
+def test_data_that_no_weight_explains_are_told_about_and_the_search_ends():
+    """A model error of ten times the noise level: the weight stops at its floor."""
+    A = Matrix(random(60, 20, seed=1))
+    y = A(random(20)) + 1.0 * random(60, seed=2)
+    term = ("gaussian", {"noise_level": 0.1})
+    with pytest.warns(UserWarning, match="no value that fits the data to within their noise"):
+        solution = recon.solve(A, TV(), y, fidelity=term)
+    first = solution.weight_search[0]["weight"][0]
+    assert solution.weight >= 0.99 * FLOOR * first
+    with pytest.warns(UserWarning, match="of 1 of 2 items"):
+        recon.solve(A, TV(), torch.stack([y, A(random(20)) + 0.1 * random(60, seed=3)]), fidelity=term)
