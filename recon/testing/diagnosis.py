@@ -166,7 +166,7 @@ def _origin(factor: complex, shape: tuple[int, ...]) -> str:
     for count, words in counts.items():
         for value, named in ((count, words), (math.sqrt(count), f"the root of {words}")):
             for wanted, power in ((value, ""), (1 / value, "one over ")):
-                if count > 2 and abs(factor / wanted - 1) <= _SAME:  # a factor of 2 has many causes
+                if wanted not in (1, 2, 0.5) and abs(factor / wanted - 1) <= _SAME:  # 2 has many causes
                     return f" ({power}{named}: is there an FFT without norm='ortho'?)"
     return ""
 

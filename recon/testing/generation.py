@@ -83,12 +83,12 @@ def cases(target: Any, kind: str | None = None) -> Iterator[Case]:
 def _item_cases(found: Found, arguments: Mapping[str, Any] | None) -> Iterator[Case]:
     """The checks of an entry, then those of what each of its examples makes."""
     kind, entry = found.entry.kind, found.entry
-    if arguments is not None:  # those of the user: what is wrong with them is no fault of the item
-        bind_arguments(f"{kind} {entry.name}", found.parameters(), arguments)
     if missing := found.missing():
         skip = f"needs {', '.join(missing)}: {found.remedy}"
         yield from _cases(found.name, kind, entry_checks(found), skip=skip)
         return
+    if arguments is not None:  # those of the user: what is wrong with them is no fault of the item
+        bind_arguments(f"{kind} {entry.name}", found.parameters(), arguments)
     yield from _cases(found.name, kind, entry_checks(found))
     if arguments is not None:
         yield from _made_cases(f"{found.name}[given]", found, arguments, {})

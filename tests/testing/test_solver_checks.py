@@ -267,7 +267,7 @@ FAULTS = [
     ),
     (
         IgnoresGenerator,
-        "refusals",
+        "generator",
         "given a generator of constant images, it gives others: the generator is ignored",
     ),
     (FailsLate, "denoiser", "ValueError: proximal gradients take one functional"),
