@@ -22,8 +22,9 @@ image[10:22, 10:22] = 1.0
 solution = recon.solve(op, "tv", op.measure(image, noise="gaussian:std=0.05"), weight=0.05)
 assert (solution.image - image).abs().mean() < 0.05, "the wheel's solve is off"
 P
-"$python" -P -m recon.cli plugins
-"$python" -P -m recon.cli show operator ct_parallel >/dev/null
-"$python" -P -c "from recon.cli import main; assert main(['new', 'prior', 'my-prior']) == 0"
+recon() { "$python" -P -c "import sys; from recon.cli import main; sys.exit(main())" "$@"; }
+recon plugins
+recon show operator ct_parallel >/dev/null
+recon new prior my-prior >/dev/null
 test -f my-prior/my_prior/prior.py
 echo "wheel: ok"
