@@ -24,8 +24,9 @@ assert (solution.image - image).abs().mean() < 0.05, "the wheel's solve is off"
 page = solution.report("report.html", image).read_text()
 assert "<canvas" in page and "class Viewer" in page and ".viewer {" in page, "the wheel's report lacks a file"
 P
-"$python" -P -m recon.cli plugins
-"$python" -P -m recon.cli show operator ct_parallel >/dev/null
-"$python" -P -c "from recon.cli import main; assert main(['new', 'prior', 'my-prior']) == 0"
+recon() { "$python" -P -c "import sys; from recon.cli import main; sys.exit(main())" "$@"; }
+recon plugins
+recon show operator ct_parallel >/dev/null
+recon new prior my-prior >/dev/null
 test -f my-prior/my_prior/prior.py
 echo "wheel: ok"
