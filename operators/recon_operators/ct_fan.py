@@ -98,6 +98,11 @@ class FanBeam(Tomography):
         super().__init__(geometry, backend, memory_limit)
         _warn_if_incomplete(geometry)
 
+    def extra_repr(self) -> str:
+        """Geometry for `repr`."""
+        distances = self.geometry.source_origin, self.geometry.origin_detector
+        return f"{super().extra_repr()}, source {distances[0]:g} mm before and detector {distances[1]:g} mm behind the axis"
+
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
         """Filtered back-projection; see `recon_operators.filtered_backprojection`.
 
