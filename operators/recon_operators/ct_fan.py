@@ -100,8 +100,11 @@ class FanBeam(Tomography):
 
     def extra_repr(self) -> str:
         """Geometry for `repr`."""
-        distances = self.geometry.source_origin, self.geometry.origin_detector
-        return f"{super().extra_repr()}, source {distances[0]:g} mm before and detector {distances[1]:g} mm behind the axis"
+        geometry = self.geometry
+        distances = (
+            f"source {geometry.source_origin:g} mm, detector {geometry.origin_detector:g} mm from the axis"
+        )
+        return f"{super().extra_repr()}, {distances}"
 
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
         """Filtered back-projection; see `recon_operators.filtered_backprojection`.
