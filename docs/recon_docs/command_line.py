@@ -65,7 +65,7 @@ def label(parameter: Any) -> str:
     names = ", ".join([*parameter.opts, *parameter.secondary_opts])
     if parameter.is_flag:
         return names
-    return f"{names} {parameter.metavar or parameter.type.name.upper()}"
+    return f"{names} {parameter.metavar or parameter.name.upper()}"
 
 
 def _section(name: str, command: Any) -> str:

@@ -19,7 +19,10 @@ def benchmark_command(
         ),
     ] = None,
     images: Annotated[
-        int, typer.Option(min=1, max=3200, help="How many images; the published figures are for 100.")
+        int,
+        typer.Option(
+            min=1, max=3200, metavar="N", help="How many images; the published figures are for 100."
+        ),
     ] = 100,
     as_json: AsJson = False,
 ) -> None:
