@@ -23,6 +23,7 @@ _USE = {
     "solver": "recon.solver({call})",
     "noise": "recon.noise({call})",
     "metric": "recon.metric({call})",
+    "dataset": "recon.dataset({call})",
 }
 _BY_SUFFIX = {"reader": 'recon.load("file{suffix}")', "writer": 'recon.save("file{suffix}", image)'}
 
@@ -119,11 +120,7 @@ def _about(found: Found) -> str:
 
 def _calls(found: Found) -> Iterator[str]:
     entry = found.entry
-    if entry.kind == "dataset":
-        module, _, attribute = entry.factory.partition(":")
-        yield f"from {module} import {attribute}"
-        yield f"{attribute}()"
-    elif entry.kind in _BY_SUFFIX:
+    if entry.kind in _BY_SUFFIX:
         suffixes: tuple[str, ...] = getattr(entry, "suffixes", ())
         yield from (_BY_SUFFIX[entry.kind].format(suffix=suffix) for suffix in suffixes[:1])
     elif entry.kind in _USE:

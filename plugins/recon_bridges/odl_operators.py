@@ -109,9 +109,10 @@ def to_odl(op: LinearOperator, domain: Any = None, range: Any = None) -> Any:  #
 
     Args:
         op: the operator.
-        domain, range: ODL spaces of the operator's shapes (a power space for a first axis of parts); None:
-            unweighted spaces in single precision, kept as NumPy arrays for an operator on the CPU and as
-            torch tensors for one on a GPU.
+        domain: ODL space of the images (a power space for a first axis of parts); None: an unweighted space in
+            single precision, kept as NumPy arrays for an operator on the CPU and as torch tensors for one on a
+            GPU.
+        range: ODL space of the data, likewise.
 
     Raises:
         TypeError: no operator of ours, one that is linear over the real numbers only, or unfit spaces.

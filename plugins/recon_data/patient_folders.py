@@ -101,7 +101,7 @@ class PatientFolders(Dataset[Tensor]):
         ),
         seed: Annotated[int, Param("of the split")] = 0,
         items: Annotated[Literal["slices", "volumes"], Param("what an item is")] = "slices",
-        select: Annotated[str, Param("part of a series' path below `folder`; all series without it")] = "",
+        select: Annotated[str, Param("part of a series' path below the folder; all series without it")] = "",
         patient: Annotated[
             str, Param("regular expression of the names of the patients' folders, at any depth")
         ] = "",
