@@ -53,6 +53,7 @@ benchmark: peers
 	cd benchmarks && for name in projectors automatic_weight total_variation; do \
 	    ../$(BIN)/python -W ignore $$name.py --json results/$$name.json || exit 1; done
 	cd benchmarks && ../$(BIN)/python -W ignore projectors.py --geometry fan --json results/projectors_fan.json
+	OMP_NUM_THREADS=1 $(BIN)/recon benchmark ellipses --json > benchmarks/results/.ellipses && mv benchmarks/results/.ellipses benchmarks/results/ellipses.json
 
 clean:
 	rm -rf $(VENV) dist build demo-out site .cache

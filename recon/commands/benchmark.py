@@ -48,7 +48,7 @@ def benchmark_command(
             }
         )
         return
-    table = new_table("method", "PSNR [dB]", "SSIM", "seconds")
+    table = new_table("method", "PSNR, dB", "SSIM", "seconds")
     for row in rows:
         add_row(table, f"recon: {row.method}", f"{row.psnr:.2f}", f"{row.ssim:.4f}", f"{row.seconds:.1f}")
     for method, psnr, ssim in ellipses.PUBLISHED:
