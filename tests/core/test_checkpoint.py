@@ -98,6 +98,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     same(recon.solve(A, TV(0.3), Y, stop=STOP, checkpoint=tmp_path / "run"), whole)
 
 
+@pytest.mark.filterwarnings("ignore:the automatic weight")  # no image explains these data
 def test_the_automatic_weight_is_kept(tmp_path: Path) -> None:
     options: dict[str, Any] = {"stop": STOP, "fidelity": ("gaussian", {"noise_level": [0.1, 0.3, 0.5, 0.3]})}
     whole = recon.solve(A, TV(), Y, **options)
@@ -109,6 +110,7 @@ def test_the_automatic_weight_is_kept(tmp_path: Path) -> None:
     torch.testing.assert_close(resumed.problem.strength, torch.tensor(whole.weight))
 
 
+@pytest.mark.filterwarnings("ignore:the automatic weight")  # no image explains these data
 def test_an_interrupted_search_for_the_weight_starts_again(tmp_path: Path) -> None:
     class Interrupted(Matrix):
         calls = 0

@@ -372,6 +372,7 @@ def test_the_prior_of_the_caller_is_left_alone() -> None:
     assert prior.weight == 0.3
 
 
+@pytest.mark.filterwarnings("ignore:the automatic weight")  # no image explains these data
 def test_weight_applies_to_those_left_at_auto() -> None:
     for weight, expected in ((2.0, {"TV": 2.0, "L1": 0.5}), ("auto", {"TV": "auto", "L1": 0.5})):
         solution = recon.solve(

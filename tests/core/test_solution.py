@@ -66,6 +66,7 @@ def test_a_solution_comes_back_as_it_was(batch: tuple[int, ...], dtype: torch.dt
         assert repr(again) == repr(solution)
 
 
+@pytest.mark.filterwarnings("ignore:the automatic weight")  # no image explains these data
 def test_the_chosen_weight_and_its_search_come_back(tmp_path: Path) -> None:
     operator, y = Matrix(random(30, 12), (3, 4)), random(2, 30, seed=1)
     solution = recon.solve(
