@@ -10,7 +10,10 @@ from recon.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from recon.linear import Identity as Identity
+    from recon_operators.astra_geometry import from_astra as from_astra
     from recon_operators.blur import Blur as Blur
+    from recon_operators.cone_geometry import ConeGeometry as ConeGeometry
+    from recon_operators.cone_scans import helical_geometry as helical_geometry
     from recon_operators.ct import ParallelBeam as ParallelBeam
     from recon_operators.ct_cone import ConeBeam as ConeBeam
     from recon_operators.ct_cone import ConeBeamVectors as ConeBeamVectors
@@ -25,12 +28,15 @@ _MODULES = {
     "CartesianMRI": "recon_operators.mri",
     "ConeBeam": "recon_operators.ct_cone",
     "ConeBeamVectors": "recon_operators.ct_cone",
+    "ConeGeometry": "recon_operators.cone_geometry",
     "Downsample": "recon_operators.resample",
     "FanBeam": "recon_operators.ct_fan",
     "Gradient": "recon_operators.gradient",
     "Identity": "recon.linear",
     "Mask": "recon_operators.mask",
     "ParallelBeam": "recon_operators.ct",
+    "from_astra": "recon_operators.astra_geometry",
+    "helical_geometry": "recon_operators.cone_scans",
 }
 __all__ = sorted(_MODULES)
 

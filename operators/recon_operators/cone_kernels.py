@@ -18,29 +18,30 @@ _Array = np.ndarray[Any, Any]
 
 
 @compiled
-def _inside(position: float, least: int, most: int) -> bool:
-    return least <= math.floor(position) < most
+def _inside(start: float, slope: float, step: int, least: int, most: int) -> bool:
+    # with the 1 of the margin, as in the loops: the sum may round up into the next voxel
+    return least < math.floor(start + slope * step + 1.0) <= most
 
 
 @compiled
-def _narrowed(first: int, last: int, start: float, slope: float, least: int, most: int) -> tuple[int, int]:
+def narrowed(first: int, last: int, start: float, slope: float, least: int, most: int) -> tuple[int, int]:
     """The part of the steps ``range(first, last)`` at which floor(start + slope * step) is in [least, most)."""
     if first >= last:
         return first, first
     if abs(slope) * (last - first) > 1e-9:
         one, other = (least - start) / slope, (most - start) / slope
-        begin = max(first, math.ceil(max(min(one, other), first - 1.0)))
-        end = min(last, math.floor(min(max(one, other), last + 1.0)) + 1)
+        begin = max(first, math.ceil(min(max(min(one, other), first - 1.0), last + 1.0)))
+        end = min(last, math.floor(max(min(max(one, other), last + 1.0), first - 1.0)) + 1)
     else:
         begin, end = first, last
     # rounding is put right step by step, so that every piece of a volume decides alike
-    while begin > first and _inside(start + slope * (begin - 1), least, most):
+    while begin > first and _inside(start, slope, begin - 1, least, most):
         begin -= 1
-    while begin < end and not _inside(start + slope * begin, least, most):
+    while begin < end and not _inside(start, slope, begin, least, most):
         begin += 1
-    while begin < end < last and _inside(start + slope * end, least, most):
+    while begin < end < last and _inside(start, slope, end, least, most):
         end += 1
-    while begin < end and not _inside(start + slope * (end - 1), least, most):
+    while begin < end and not _inside(start, slope, end - 1, least, most):
         end -= 1
     return begin, max(begin, end)
 
@@ -68,8 +69,8 @@ def _steps(
         axis, a, b = 2, 0, 1
     slope_a, slope_b = d[a] / d[axis], d[b] / d[axis]
     start_a, start_b = s[a] - s[axis] * slope_a, s[b] - s[axis] * slope_b
-    first, last = _narrowed(low[axis], high[axis], start_a, slope_a, low[a] - 1, high[a])
-    first, last = _narrowed(first, last, start_b, slope_b, low[b] - 1, high[b])
+    first, last = narrowed(low[axis], high[axis], start_a, slope_a, low[a] - 1, high[a])
+    first, last = narrowed(first, last, start_b, slope_b, low[b] - 1, high[b])
     if first < last and ((first + last - 1) * 0.5 - s[axis]) * d[axis] < 0:
         last = first  # behind the source
     return axis, first, last, start_a, slope_a, start_b, slope_b
@@ -227,16 +228,16 @@ def add_views(
             p = pixels[view]
             for x in range(width):
                 nearness = 1.0 / (p[1, 0] + p[1, 1] * y + p[1, 2] * x)
-                u = (p[0, 0] + p[0, 1] * y + p[0, 2] * x) * nearness
-                if not (nearness > 0 and -1.0 <= u < columns):
+                u = (p[0, 0] + p[0, 1] * y + p[0, 2] * x) * nearness + 1.0
+                if not (nearness > 0 and 0.0 <= u < columns + 1):
                     continue
-                below = int(u + 1.0)
-                share = u + 1.0 - below
+                below = int(u)
+                share = u - below
                 one, other = views[view, below], views[view, below + 1]
                 weight = nearness * nearness
                 left, right = weight * (1.0 - share), weight * share
                 start, slope = foot + rises[1] * nearness, rises[0] * nearness
-                begin, end = _narrowed(0, slices, start, slope, -1, rows)
+                begin, end = narrowed(0, slices, start, slope, -1, rows)
                 for z in range(begin, end):
                     v = start + slope * z + 1.0
                     row = int(v)
@@ -264,16 +265,16 @@ def spread_to_views(
         for y in range(height):
             for x in range(width):
                 nearness = 1.0 / (p[1, 0] + p[1, 1] * y + p[1, 2] * x)
-                u = (p[0, 0] + p[0, 1] * y + p[0, 2] * x) * nearness
-                if not (nearness > 0 and -1.0 <= u < columns):
+                u = (p[0, 0] + p[0, 1] * y + p[0, 2] * x) * nearness + 1.0
+                if not (nearness > 0 and 0.0 <= u < columns + 1):
                     continue
-                below = int(u + 1.0)
-                share = u + 1.0 - below
+                below = int(u)
+                share = u - below
                 one, other = views[view, below], views[view, below + 1]
                 weight = nearness * nearness
                 left, right = weight * (1.0 - share), weight * share
                 start, slope = foot + rises[1] * nearness, rises[0] * nearness
-                begin, end = _narrowed(0, slices, start, slope, -1, rows)
+                begin, end = narrowed(0, slices, start, slope, -1, rows)
                 for z in range(begin, end):
                     v = start + slope * z + 1.0
                     row = int(v)

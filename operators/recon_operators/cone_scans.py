@@ -54,7 +54,8 @@ def circular_geometry(
     magnified = whole / (source_origin - radius)  # of the volume's edge nearest to the source
     tall = magnified * volume[0] * pixel_size / 2
     elements = _elements(detectors, tall, _wide(radius, source_origin, whole), spacing, offset)
-    return _around(volume, pixel_size, theta, (source_origin, whole), elements, spacing, offset)
+    vectors = circular_vectors(theta, (source_origin, whole - source_origin), spacing, offset)
+    return ConeGeometry(volume, pixel_size, elements, _frozen(vectors))
 
 
 def helical_geometry(
@@ -104,7 +105,8 @@ def helical_geometry(
     elements = _elements(detectors, window, _wide(radius, source_origin, whole), spacing, offset)
     theta = np.arange(max(1, round(turns * views_per_turn))) * 2 * math.pi / views_per_turn
     rise = pitch * (theta / (2 * math.pi) - turns / 2)
-    return _around(volume, pixel_size, theta, (source_origin, whole), elements, spacing, offset, rise)
+    vectors = circular_vectors(theta, (source_origin, whole - source_origin), spacing, offset, rise)
+    return ConeGeometry(volume, pixel_size, elements, _frozen(vectors))
 
 
 def vector_geometry(
@@ -136,7 +138,7 @@ def vector_geometry(
         view = int(np.argmin(np.isfinite(given).all(axis=1)))
         raise ValueError(f"vectors must be finite lengths in mm, got {given[view].tolist()} in view {view}")
     elements = _counts(detectors)
-    geometry = ConeGeometry(volume, pixel_size, elements, tuple(map(tuple, given.tolist())))
+    geometry = ConeGeometry(volume, pixel_size, elements, _frozen(given))
     _require_views(geometry)
     return geometry
 
@@ -154,28 +156,34 @@ def volume_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     return depth, height, width
 
 
-def _around(
-    volume: tuple[int, int, int],
-    pixel_size: float,
+def circular_vectors(
     theta: np.ndarray,
-    distances: _Pair,
-    elements: tuple[int, int],
-    spacing: _Pair,
-    offset: _Pair,
+    distances: tuple[float, float],
+    spacing: tuple[float, float],
+    offset: tuple[float, float] = (0.0, 0.0),
     rise: np.ndarray | float = 0.0,
-) -> ConeGeometry:
-    """Source and detector turning around the z axis."""
-    source_origin, whole = distances
+) -> np.ndarray:
+    """Vectors ``(views, 12)`` of a source and a detector that turn around the z axis.
+
+    Args:
+        theta: angle of each view [radian].
+        distances: source to axis, axis to detector [mm].
+        spacing: of the detector's (rows, columns) [mm].
+        offset: of the detector's middle along (z, columns) [mm].
+        rise: height of source and detector in each view [mm].
+    """
     nothing = np.zeros_like(theta)
     along = np.stack([np.cos(theta), np.sin(theta), nothing], axis=1)
     towards_source = np.stack([np.sin(theta), -np.cos(theta), nothing], axis=1)
     up = np.array([0.0, 0.0, 1.0])
     lift = np.broadcast_to(rise, theta.shape)[:, None] * up
-    source = source_origin * towards_source + lift
-    middle = (source_origin - whole) * towards_source + lift + offset[1] * along + offset[0] * up
-    rows = np.broadcast_to(spacing[0] * up, along.shape)
-    vectors = np.hstack([source, middle, spacing[1] * along, rows])
-    return ConeGeometry(volume, pixel_size, elements, tuple(map(tuple, vectors.tolist())))
+    source = distances[0] * towards_source + lift
+    middle = -distances[1] * towards_source + lift + offset[1] * along + offset[0] * up
+    return np.hstack([source, middle, spacing[1] * along, np.broadcast_to(spacing[0] * up, along.shape)])
+
+
+def _frozen(vectors: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, vectors.tolist()))
 
 
 def _distances(

@@ -84,8 +84,8 @@ class ConeBeam(ConeTomography):
         )
         super().__init__(geometry, backend)
         assert geometry.orbit is not None
-        warn_if_incomplete(geometry.orbit.fan(geometry), stacklevel=3)
-        warn_of_unseen_slices(geometry, stacklevel=3)
+        warn_if_incomplete(geometry.orbit.fan(geometry), stacklevel=2)
+        warn_of_unseen_slices(geometry, stacklevel=2)
 
 
 class ConeBeamVectors(ConeTomography):
@@ -120,7 +120,7 @@ class ConeBeamVectors(ConeTomography):
     ) -> None:
         geometry = vector_geometry(shape, vectors, detectors, pixel_size)
         super().__init__(geometry, backend)
-        warn_of_unseen_points(geometry, stacklevel=3)
+        warn_of_unseen_points(geometry, stacklevel=2)
 
     @classmethod
     def of(cls, geometry: ConeGeometry, *, backend: ConeBackend = "auto") -> Self:

@@ -96,7 +96,7 @@ class FanBeam(Tomography):
             detector_offset,
         )
         super().__init__(geometry, backend, memory_limit)
-        warn_if_incomplete(geometry, stacklevel=3)
+        warn_if_incomplete(geometry, stacklevel=2)
 
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
         """Filtered back-projection; see `recon_operators.filtered_backprojection`.
