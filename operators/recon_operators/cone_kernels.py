@@ -47,6 +47,47 @@ def narrowed(first: int, last: int, start: float, slope: float, least: int, most
 
 
 @compiled
+def _direction(f: _Array, up: float, along: float) -> tuple[float, float, float]:
+    """From the source to the place on the detector that is so many rows and columns from its middle."""
+    return (
+        f[1, 0] + up * f[3, 0] + along * f[2, 0] - f[0, 0],
+        f[1, 1] + up * f[3, 1] + along * f[2, 1] - f[0, 1],
+        f[1, 2] + up * f[3, 2] + along * f[2, 2] - f[0, 2],
+    )
+
+
+@compiled
+def _slices_met(
+    s: tuple[float, float, float],
+    one: tuple[float, float, float],
+    other: tuple[float, float, float],
+    shape: tuple[int, int, int],
+) -> tuple[float, float]:
+    """Bounds of the slices in which the rays between two directions of a detector row meet the volume.
+
+    The volume lies in a ball, whose distance from the source bounds the length of the rays.
+    """
+    radius = 0.5 * math.sqrt(shape[0] ** 2 + shape[1] ** 2 + shape[2] ** 2) + 2.0
+    away, length_one, length_other, overlap, apart = 0.0, 0.0, 0.0, 0.0, 0.0
+    for axis in range(3):
+        away += (s[axis] - 0.5 * (shape[axis] - 1)) ** 2
+        length_one += one[axis] ** 2
+        length_other += other[axis] ** 2
+        overlap += one[axis] * (one[axis] - other[axis])
+        apart += (one[axis] - other[axis]) ** 2
+    share = min(max(overlap / apart, 0.0), 1.0) if apart > 0 else 0.0
+    shortest = 0.0
+    for axis in range(3):
+        shortest += (one[axis] + share * (other[axis] - one[axis])) ** 2
+    shortest, longest = math.sqrt(shortest), math.sqrt(max(length_one, length_other))
+    near, far = max(math.sqrt(away) - radius, 0.0), math.sqrt(away) + radius
+    lowest, highest = min(one[0], other[0]), max(one[0], other[0])
+    fall = lowest / shortest if lowest < 0 else lowest / longest
+    rise = highest / shortest if highest > 0 else highest / longest
+    return s[0] + min(fall * near, fall * far), s[0] + max(rise * near, rise * far)
+
+
+@compiled
 def _steps(
     s: tuple[float, float, float],
     d: tuple[float, float, float],
@@ -116,11 +157,7 @@ def project(
         up = row - (rows - 1) * 0.5
         for column in range(columns):
             along = column - (columns - 1) * 0.5
-            d = (
-                f[1, 0] + up * f[3, 0] + along * f[2, 0] - s[0],
-                f[1, 1] + up * f[3, 1] + along * f[2, 1] - s[1],
-                f[1, 2] + up * f[3, 2] + along * f[2, 2] - s[2],
-            )
+            d = _direction(f, up, along)
             axis, begin, end, start_a, slope_a, start_b, slope_b = _steps(s, d, (0, 0, 0), shape)
             along_axis, along_a, along_b = _strides(axis, shape[1], shape[2])
             next_a, next_b = np.uint64(along_a), np.uint64(along_b)
@@ -170,13 +207,13 @@ def spread(
         f = frames[view]
         s = (f[0, 0], f[0, 1], f[0, 2])
         up = row - (rows - 1) * 0.5
+        half = (columns - 1) * 0.5
+        lowest, highest = _slices_met(s, _direction(f, up, -half), _direction(f, up, half), shape)
+        if highest < first - 2.0 or lowest > last + 1.0:
+            continue
         for column in range(columns):
             along = column - (columns - 1) * 0.5
-            d = (
-                f[1, 0] + up * f[3, 0] + along * f[2, 0] - s[0],
-                f[1, 1] + up * f[3, 1] + along * f[2, 1] - s[1],
-                f[1, 2] + up * f[3, 2] + along * f[2, 2] - s[2],
-            )
+            d = _direction(f, up, along)
             axis, begin, end, start_a, slope_a, start_b, slope_b = _steps(s, d, low, high)
             along_axis, along_a, along_b = _strides(axis, shape[1], shape[2])
             next_a, next_b = np.uint64(along_a), np.uint64(along_b)

@@ -238,13 +238,14 @@ def test_a_position_that_rounding_lifts_out_of_the_margin_is_left_out() -> None:
     assert narrowed(0, 9, 3.5, -1.0, -1, 4) == (0, 5)
 
 
-def test_results_do_not_depend_on_the_number_of_threads() -> None:
-    op = helix()
+@pytest.mark.parametrize("make", [helix, tilted])
+def test_results_do_not_depend_on_the_number_of_threads(make) -> None:
+    op = make()
     volume, data = random(2, *op.domain_shape), random(2, *op.range_shape)
     before = torch.get_num_threads()
     found = []
     try:
-        for threads in (1, 2, 3):
+        for threads in (1, 2, 5):
             torch.set_num_threads(threads)
             found.append((op(volume), op.adjoint(data)))
     finally:
