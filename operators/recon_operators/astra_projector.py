@@ -184,7 +184,7 @@ class AstraCudaProjector:
                 weakref.finalize(self, astra.projector.delete, number)
             else:
                 stack = isinstance(self.geometry, ScanGeometry)
-                geometries = self._stacked(slices) if stack else self.cone()
+                geometries = self._stacked(slices) if stack else self.cone_geometries()
                 number = astra.create_projector("cuda3d", *geometries, options=options)
                 weakref.finalize(self, astra.projector3d.delete, number)
             self._numbers[slices] = number
@@ -212,12 +212,12 @@ class AstraCudaProjector:
             astra.create_vol_geom(*geometry.shape, slices),
         )
 
-    def cone(self) -> tuple[Any, Any]:
+    def cone_geometries(self) -> tuple[Any, Any]:
         """ASTRA's projection and volume geometry of a cone-beam scan, in voxels."""
         astra, geometry = _astra(), self.geometry
         assert isinstance(geometry, ConeGeometry)
         slices, height, width = geometry.shape
-        mirrored = geometry.frames * np.array([1.0, -1.0, 1.0]) / geometry.pixel_size  # see `_stacked`
+        mirrored = geometry.frames * np.array([1.0, -1.0, 1.0]) / geometry.pixel_size  # y as in `_stacked`
         return (
             astra.create_proj_geom("cone_vec", *geometry.detectors, self._ordered(mirrored.reshape(-1, 12))),
             astra.create_vol_geom(height, width, slices),

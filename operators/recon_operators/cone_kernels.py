@@ -264,9 +264,12 @@ def add_views(
         for view in range(views.shape[0]):
             p = pixels[view]
             for x in range(width):
-                nearness = 1.0 / (p[1, 0] + p[1, 1] * y + p[1, 2] * x)
+                depth = p[1, 0] + p[1, 1] * y + p[1, 2] * x
+                if depth <= 0.0:
+                    continue  # behind the source
+                nearness = 1.0 / depth
                 u = (p[0, 0] + p[0, 1] * y + p[0, 2] * x) * nearness + 1.0
-                if not (nearness > 0 and 0.0 <= u < columns + 1):
+                if not 0.0 <= u < columns + 1:
                     continue
                 below = int(u)
                 share = u - below
@@ -301,9 +304,12 @@ def spread_to_views(
         p = pixels[view]
         for y in range(height):
             for x in range(width):
-                nearness = 1.0 / (p[1, 0] + p[1, 1] * y + p[1, 2] * x)
+                depth = p[1, 0] + p[1, 1] * y + p[1, 2] * x
+                if depth <= 0.0:
+                    continue  # behind the source
+                nearness = 1.0 / depth
                 u = (p[0, 0] + p[0, 1] * y + p[0, 2] * x) * nearness + 1.0
-                if not (nearness > 0 and 0.0 <= u < columns + 1):
+                if not 0.0 <= u < columns + 1:
                     continue
                 below = int(u)
                 share = u - below

@@ -128,15 +128,15 @@ class ViewAddition(LinearOperator):
         total = x.new_zeros(len(x), slices, height * width)
         for view, (place, depth) in enumerate(pixels):
             across = torch.arange(width, device=x.device, dtype=torch.float64)
-            nearness = 1 / (depth[0] + depth[1] * y + depth[2] * across).reshape(-1)
+            distance = (depth[0] + depth[1] * y + depth[2] * across).reshape(-1)
+            nearness = torch.where(distance > 0, 1 / distance, 0.0)  # 0 behind the source
             u = (place[0] + place[1] * y + place[2] * across).reshape(-1) * nearness
             v = self.foot + nearness * (float(self.rises[0]) * z + float(self.rises[1]))
             grid = torch.stack([(2 * u + 1).expand_as(v) / columns - 1, (2 * v + 1) / rows - 1], dim=2)
             seen = torch.nn.functional.grid_sample(
                 x[:, None, :, view], grid.to(x.dtype).expand(len(x), -1, -1, -1), align_corners=False
             )
-            weight = torch.where(nearness > 0, nearness.square(), 0.0).to(x.dtype)
-            total = total + seen[:, 0] * weight
+            total = total + seen[:, 0] * nearness.square().to(x.dtype)
         return total.reshape(len(x), slices, height, width)
 
 

@@ -101,7 +101,7 @@ def test_what_astra_is_given_on_a_gpu_is_the_scan_in_voxels() -> None:
     from recon_operators.astra_projector import AstraCudaProjector
 
     op = ConeBeam((8, 12, 10), 0.5, [*ANGLES, *ANGLES[::-1]], detector_offset=(1.0, 2.0), **NEAR)
-    scan, volume = AstraCudaProjector(op.geometry, torch.device("cuda")).cone()
+    scan, volume = AstraCudaProjector(op.geometry, torch.device("cuda")).cone_geometries()
     assert (scan["DetectorRowCount"], scan["DetectorColCount"]) == op.geometry.detectors
     back = from_astra(scan, volume)
     np.testing.assert_allclose(back.geometry.frames * 0.5, op.geometry.frames, atol=1e-12)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from recon_operators import ConeBeam, ConeBeamVectors, FanBeam, Gradient, helical_geometry
+from recon_operators.cone_scans import circular_vectors
 from recon_operators.feldkamp import ViewAddition
 from torch import Tensor
 
@@ -128,6 +129,20 @@ def test_torch_and_the_compiled_loops_add_up_views_alike(scan: dict) -> None:
         2, *addition.domain_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     torch.testing.assert_close(addition.by_torch(views), addition(views), atol=1e-12, rtol=1e-9)
+
+
+def test_voxels_behind_a_source_get_nothing_from_its_view() -> None:
+    theta = np.array([0.0, math.pi / 4])  # beside a long bar, the ends of which lie behind the second source
+    vectors = circular_vectors(theta, (10.0, 5.0), (1.0, 1.0))
+    op = ConeBeamVectors((2, 2, 60), vectors, (9, 120))
+    assert op.direct_reconstruction == "fdk"
+    geometry = op.geometry
+    addition = ViewAddition(geometry, geometry.orbit)
+    views = torch.zeros(addition.domain_shape, dtype=torch.float64)
+    views[:, 1] = 1
+    for volume in (addition(views), addition.by_torch(views[None])[0]):
+        assert (volume[:, :, 50:] == 0).all()
+        assert volume[:, :, 25:35].min() > 0
 
 
 def test_gradients_flow_through_pinv() -> None:
