@@ -114,14 +114,14 @@ class AstraCudaProjector:
         self._numbers: dict[int, int] = {}
 
     def forward(self, images: Tensor) -> Tensor:
-        """A x for ``(B, height, width)``: ``(B, views, detectors)``."""
+        """A x for ``(B, *image shape)``: ``(B, *data shape)``, in 2-D ``(B, views, detectors)``."""
         sinograms = self._apply("direct_FP", images, self._data_shape())
         if self._order is None:
             return sinograms
         return sinograms.index_select(-2, torch.argsort(torch.as_tensor(self._order, device=self.device)))
 
     def adjoint(self, sinograms: Tensor) -> Tensor:
-        """Approximately A^T y for ``(B, views, detectors)``: ``(B, height, width)``."""
+        """Approximately A^T y for ``(B, *data shape)``: ``(B, *image shape)``."""
         if self._order is not None:
             sinograms = sinograms.index_select(-2, torch.as_tensor(self._order, device=self.device))
         return self._apply("direct_BP", sinograms, self.geometry.shape)

@@ -142,13 +142,12 @@ class CircularOrbit:
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
         normal *= np.sign(_dots(normal, middle - source))[:, None]
         away = _dots(normal, middle - source)
+        along = np.stack([normal[:, 1], -normal[:, 0]], axis=1)  # (cos, sin) of the view's angle
         # the axis: where the perpendiculars from the source to the detector meet
-        sideways = np.stack([normal[:, 1], -normal[:, 0]], axis=1)
-        axis = np.linalg.lstsq(sideways, _dots(sideways, source[:, :2]), rcond=1e-9)[0]
+        axis = np.linalg.lstsq(along, _dots(along, source[:, :2]), rcond=1e-9)[0]
         to_axis = axis - source[:, :2]
         directions = down / lengths[0][:, None], across / lengths[1][:, None]
         offsets = [_dots(direction, middle - source) for direction in directions]
-        along = np.stack([normal[:, 1], -normal[:, 0]], axis=1)  # (cos, sin) of the view's angle
         sense = _dots(directions[1][:, :2], along)
         tolerance = _SAME * float(away.max())
         constant = [source[:, 2], away, *offsets, *(length * max(geometry.detectors) for length in lengths)]
@@ -160,7 +159,7 @@ class CircularOrbit:
             and bool(np.all(np.abs(np.abs(sense) - 1) <= _SAME))
             and float(np.ptp(sense)) <= _SAME
             and float(np.ptp(_dots(normal[:, :2], to_axis))) <= tolerance
-            and bool(np.all(np.abs(_dots(sideways, to_axis)) <= tolerance))
+            and bool(np.all(np.abs(_dots(along, to_axis)) <= tolerance))
             and float(np.mean(_dots(normal[:, :2], to_axis))) > tolerance
         )
         if not fine:

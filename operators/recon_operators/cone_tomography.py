@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from recon_operators import astra_projector
-from recon_operators.cone_geometry import ConeGeometry, rim
+from recon_operators.cone_geometry import CircularOrbit, ConeGeometry, rim
 from recon_operators.cone_projector import ConeProjector
+from recon_operators.ct_fan import warn_if_incomplete
 from recon_operators.feldkamp import feldkamp
-from recon_operators.line_integrals import LineIntegrals, Projector, full_precision
+from recon_operators.line_integrals import LineIntegrals, Projector, full_precision, radial_frequency
 from recon_operators.sinogram_noise import sinogram_noise
 
 ConeBackend = Literal["auto", "joseph", "astra"]
 _NEGLIGIBLE = 1e-3  # of the volume's height
+_CENTRED = 1e-6  # of the volume's radius
 
 
 class ConeTomography(LineIntegrals):
@@ -66,15 +68,11 @@ class ConeTomography(LineIntegrals):
         if orbit is None:
             return None
         if self._symbol is None:
-            size, (slices, height, width) = self.geometry.pixel_size, self.geometry.shape
-            vertical = torch.fft.fftfreq(height, device=self.device)[:, None] * 2 * math.pi
-            horizontal = torch.fft.fftfreq(width, device=self.device) * 2 * math.pi
-            radius = torch.sqrt(vertical.square() + horizontal.square())
-            radius[0, 0] = math.pi / math.sqrt(height * width)
+            geometry = self.geometry
             spacing = math.prod(orbit.spacing) * (orbit.source_origin / orbit.source_detector) ** 2
-            self._symbol = (2 * self.geometry.views * size**4 / spacing / radius).expand(
-                slices, height, width
-            )
+            scale = 2 * geometry.views * geometry.pixel_size**4 / spacing
+            symbol = scale / radial_frequency(*geometry.shape[1:], self.device)
+            self._symbol = symbol.expand(geometry.shape)
         return self._symbol
 
     def noise_level(self, y: Tensor) -> Tensor:
@@ -118,19 +116,36 @@ class ConeTomography(LineIntegrals):
         return feldkamp(full_precision(y), self.geometry, **options).to(y.dtype)
 
 
-def warn_of_unseen_slices(geometry: ConeGeometry, stacklevel: int) -> None:
-    """Tell which slices of a circular scan are not seen whole: the detector's rows are too few for their rim."""
+def warn_of_unmeasured(geometry: ConeGeometry, stacklevel: int) -> None:
+    """Tell what a scan does not measure.
+
+    Of a circle around the middle of the volume: lines in its plane, and slices that some view does not see whole;
+    of any other path: points that no view sees.
+    """
     orbit = geometry.orbit
-    assert orbit is not None
+    radius = math.hypot(*geometry.half_sides[:2])
+    if (
+        orbit is None
+        or max(*np.abs(orbit.axis), abs(orbit.height)) > _CENTRED * radius
+        or orbit.source_origin <= radius
+    ):
+        _warn_of_unseen_points(geometry, stacklevel + 1)
+    else:
+        warn_if_incomplete(orbit.fan(geometry), stacklevel + 1)
+        _warn_of_unseen_slices(geometry, orbit, stacklevel + 1)
+
+
+def _warn_of_unseen_slices(geometry: ConeGeometry, orbit: CircularOrbit, stacklevel: int) -> None:
+    """Tell which slices the detector's rows are too few for, at their rim and nearest to the source."""
     half = geometry.shape[0] * geometry.pixel_size / 2
     radius = min(geometry.shape[1:]) * geometry.pixel_size / 2
-    far = orbit.source_origin - radius  # how near the source the rim of the cylinder comes
+    nearest = orbit.source_origin - radius
     ends = (orbit.offset[0] + sign * geometry.detectors[0] * orbit.spacing[0] / 2 for sign in (-1.0, 1.0))
-    low, high = sorted((1 if orbit.upwards else -1) * end * far / orbit.source_detector for end in ends)
+    low, high = sorted((1 if orbit.upwards else -1) * end * nearest / orbit.source_detector for end in ends)
     missing = 1 - max(0.0, min(half, high) - max(-half, low)) / (2 * half)
     if missing <= _NEGLIGIBLE:
         return
-    reach = half * orbit.source_detector / far
+    reach = half * orbit.source_detector / nearest
     needed = 2 * (reach + abs(orbit.offset[0])) / orbit.spacing[0]
     seen = (
         f"only those from {max(low, -half):.4g} to {min(high, half):.4g} mm are"
@@ -144,8 +159,8 @@ def warn_of_unseen_slices(geometry: ConeGeometry, stacklevel: int) -> None:
     )
 
 
-def warn_of_unseen_points(geometry: ConeGeometry, stacklevel: int) -> None:
-    """Tell how much of the volume too few views see, and the least number of views that see a point of it."""
+def _warn_of_unseen_points(geometry: ConeGeometry, stacklevel: int) -> None:
+    """Tell how much of the cylinder inside the volume no view sees."""
     half_x, half_y, half_z = geometry.half_sides
     radius = min(half_x, half_y)
     layers = [

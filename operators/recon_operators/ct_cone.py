@@ -11,10 +11,8 @@ from recon_operators.cone_scans import circular_geometry, vector_geometry
 from recon_operators.cone_tomography import (
     ConeBackend,
     ConeTomography,
-    warn_of_unseen_points,
-    warn_of_unseen_slices,
+    warn_of_unmeasured,
 )
-from recon_operators.ct_fan import warn_if_incomplete
 
 
 class ConeBeam(ConeTomography):
@@ -83,9 +81,7 @@ class ConeBeam(ConeTomography):
             detector_offset=detector_offset,
         )
         super().__init__(geometry, backend)
-        assert geometry.orbit is not None
-        warn_if_incomplete(geometry.orbit.fan(geometry), stacklevel=2)
-        warn_of_unseen_slices(geometry, stacklevel=2)
+        warn_of_unmeasured(geometry, stacklevel=2)
 
 
 class ConeBeamVectors(ConeTomography):
@@ -104,7 +100,7 @@ class ConeBeamVectors(ConeTomography):
         ImportError: ASTRA is needed and not installed.
 
     Warns:
-        UserWarning: parts of the volume that no view sees.
+        UserWarning: parts of the volume that no view sees; of a circle around its middle, what `ConeBeam` warns of.
     """
 
     def __init__(
@@ -120,7 +116,7 @@ class ConeBeamVectors(ConeTomography):
     ) -> None:
         geometry = vector_geometry(shape, vectors, detectors, pixel_size)
         super().__init__(geometry, backend)
-        warn_of_unseen_points(geometry, stacklevel=2)
+        warn_of_unmeasured(geometry, stacklevel=2)
 
     @classmethod
     def of(cls, geometry: ConeGeometry, *, backend: ConeBackend = "auto") -> Self:

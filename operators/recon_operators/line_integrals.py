@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, Self
 
@@ -114,6 +115,15 @@ class LineIntegrals(LinearOperator):
 def full_precision(items: Tensor) -> Tensor:
     """float64 as it is, anything else as float32."""
     return items if items.dtype == torch.float64 else items.to(torch.float32)
+
+
+def radial_frequency(height: int, width: int, device: torch.device) -> Tensor:
+    """|w| in radian per pixel on the unshifted FFT grid of a slice; at 0, half the lowest frequency."""
+    vertical = torch.fft.fftfreq(height, device=device)[:, None] * 2 * math.pi
+    horizontal = torch.fft.fftfreq(width, device=device) * 2 * math.pi
+    radius = torch.sqrt(vertical.square() + horizontal.square())
+    radius[0, 0] = math.pi / math.sqrt(height * width)
+    return radius
 
 
 def _mean_eigenvalue(term: LinearOperator, device: torch.device) -> float:

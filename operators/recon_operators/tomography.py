@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recon_operators import astra_projector
-from recon_operators.line_integrals import LineIntegrals, Projector
+from recon_operators.line_integrals import LineIntegrals, Projector, radial_frequency
 from recon_operators.scan_geometry import ScanGeometry
 from recon_operators.sinogram_noise import sinogram_noise
 from recon_operators.sparse_projector import estimated_bytes, sparse_projector
@@ -75,15 +75,10 @@ class Tomography(LineIntegrals):
         denser in the views from near and sparser in those from afar, which over a turn nearly evens out.
         At w = 0, where the finite image has no infinite eigenvalue, stands half the lowest frequency.
         """
-        if self._symbol is not None:
-            return self._symbol
-        geometry = self.geometry
-        height, width = geometry.shape
-        vertical = torch.fft.fftfreq(height, device=self.device)[:, None] * 2 * math.pi
-        horizontal = torch.fft.fftfreq(width, device=self.device) * 2 * math.pi
-        radius = torch.sqrt(vertical.square() + horizontal.square())
-        radius[0, 0] = math.pi / math.sqrt(height * width)
-        self._symbol = 2 * geometry.views * geometry.pixel_size**3 / geometry.detector_size_at_axis / radius
+        if self._symbol is None:
+            geometry = self.geometry
+            scale = 2 * geometry.views * geometry.pixel_size**3 / geometry.detector_size_at_axis
+            self._symbol = scale / radial_frequency(*geometry.shape, self.device)
         return self._symbol
 
     def noise_level(self, y: Tensor) -> Tensor:

@@ -418,6 +418,17 @@ def test_what_a_scan_does_not_measure_is_pointed_out(arguments: dict, message: s
     assert {warning.filename for warning in caught} == {__file__}
 
 
+def test_a_circle_in_vectors_is_warned_of_as_a_circle() -> None:
+    scan = {"shape": (40, 40, 40), "angles": np.arange(180) * math.pi / 180, "detectors": (30, 100), **NEAR}
+    with pytest.warns(UserWarning) as caught:
+        geometry = ConeBeam(**scan).geometry
+    with pytest.warns(UserWarning) as again:
+        ConeBeamVectors((40, 40, 40), geometry.vectors, (30, 100))
+    assert [str(one.message) for one in again] == [str(one.message) for one in caught]
+    assert len(again) == 2
+    assert {warning.filename for warning in again} == {__file__}
+
+
 def test_what_no_view_sees_is_pointed_out() -> None:
     with pytest.warns(
         UserWarning, match=r"^about \d+% of the cylinder .*is seen in no view, such as"
