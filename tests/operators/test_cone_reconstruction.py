@@ -61,7 +61,7 @@ def test_a_unit_ball_comes_back_at_one(scan: dict) -> None:
     assert (
         middle[inside < 0.8 * radius] - 1
     ).abs().max() < 0.01  # in the plane of the circle, but for the rim
-    assert middle[inside < 0.8 * radius].mean() == pytest.approx(1, abs=1.5e-3)
+    assert middle[inside < 0.8 * radius].mean() == pytest.approx(1, abs=5e-4)
     # off the plane the circle measures less: half a per cent at cone angles of 6 degrees
     assert volume[distance < 0.7 * radius].mean() == pytest.approx(1, abs=0.01)
     assert volume[(distance > 1.2 * radius) & (distance < 1.5 * radius)].mean().abs() < 0.01
