@@ -43,6 +43,7 @@ peers: setup
 benchmark: peers
 	cd benchmarks && for name in projectors automatic_weight total_variation; do \
 	    ../$(BIN)/python -W ignore $$name.py --json results/$$name.json || exit 1; done
+	cd benchmarks && ../$(BIN)/python -W ignore projectors.py --geometry fan --json results/projectors_fan.json
 
 clean:
 	rm -rf $(VENV) dist build demo-out

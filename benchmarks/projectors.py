@@ -1,6 +1,6 @@
 """Times the CT operators against ASTRA and the bare sparse product, and prints tables of ratios.
 
-python benchmarks/projectors.py [--size 256] [--views 180] [--fan-size 512] [--fan-views 360] [--runs 15] [--json FILE]
+python benchmarks/projectors.py [--geometry parallel|fan] [--size N] [--views N] [--runs N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Call = Callable[[], Any]
 BATCH = 8
 # what the project asks of itself on a CPU: at least these ratios to ASTRA, at most that to the bare product
 TARGETS = {(1, "astra"): 8.0, (BATCH, "astra"): 30.0, "bare": 1.3}
+SIZES = {"parallel": (256, 180), "fan": (512, 360)}  # pixels a side, views
 
 
 def interleaved(calls: dict[str, Call], runs: int) -> dict[str, list[float]]:
@@ -203,34 +204,32 @@ def missed(rows: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--views", type=int, default=180)
-    parser.add_argument("--fan-size", type=int, default=512)
-    parser.add_argument("--fan-views", type=int, default=360)
+    parser.add_argument("--geometry", choices=SIZES, default="parallel")
+    parser.add_argument("--size", type=int, default=None, help="by default 256, in fan beam 512")
+    parser.add_argument("--views", type=int, default=None, help="by default 180, in fan beam 360")
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here too")
     options = parser.parse_args()
-    scan = f"{options.size} x {options.size}, {options.views} views"
+    size, views = options.size or SIZES[options.geometry][0], options.views or SIZES[options.geometry][1]
+    scan = f"{options.geometry} beam, {size} x {size}, {views} views"
+    timed = fan_on_cpu if options.geometry == "fan" else parallel_on_cpu
     result: dict[str, Any] = {
-        "command": "benchmarks/projectors.py "
-        f"--size {options.size} --views {options.views} --fan-size {options.fan_size} "
-        f"--fan-views {options.fan_views} --runs {options.runs}",
+        "command": f"benchmarks/projectors.py --geometry {options.geometry} "
+        f"--size {size} --views {views} --runs {options.runs}",
         "versions": {
             "torch": torch.__version__,
             "astra": astra.__version__,
             "python": platform.python_version(),
         },
         "threads": torch.get_num_threads(),
-        "cpu": parallel_on_cpu(options.size, options.views, options.runs),
-        "cpu_fan": fan_on_cpu(options.fan_size, options.fan_views, max(3, options.runs // 3)),
+        "cpu": timed(size, views, options.runs),
     }
-    on = f"CPU, {torch.get_num_threads()} threads (ASTRA: one image, one thread)"
-    print(table(f"Parallel beam, {scan}; {on}", result["cpu"]))
-    fan = f"{options.fan_size} x {options.fan_size}, {options.fan_views} views"
-    print("\n" + table(f"Fan beam, {fan}; {on}", result["cpu_fan"]))
-    if torch.cuda.is_available() and astra.use_cuda():
+    print(
+        table(f"CPU, {torch.get_num_threads()} threads, {scan} (ASTRA: one image, one thread)", result["cpu"])
+    )
+    if options.geometry == "parallel" and torch.cuda.is_available() and astra.use_cuda():
         result["device"] = torch.cuda.get_device_name()
-        result["gpu"] = on_gpu(options.size, options.views, options.runs)
+        result["gpu"] = on_gpu(size, views, options.runs)
         print("\n" + table(f"{result['device']}, {scan}", result["gpu"]))
     result["missed"] = missed(result["cpu"])
     for failure in result["missed"]:

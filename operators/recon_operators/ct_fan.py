@@ -98,6 +98,14 @@ class FanBeam(Tomography):
         super().__init__(geometry, backend, memory_limit)
         warn_if_incomplete(geometry, stacklevel=2)
 
+    def extra_repr(self) -> str:
+        """Geometry for `repr`."""
+        geometry = self.geometry
+        distances = (
+            f"source {geometry.source_origin:g} mm, detector {geometry.origin_detector:g} mm from the axis"
+        )
+        return f"{super().extra_repr()}, {distances}"
+
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
         """Filtered back-projection; see `recon_operators.filtered_backprojection`.
 

@@ -101,7 +101,7 @@ class ScanSymmetry:
 
 @functools.lru_cache(maxsize=64)
 def find_symmetry(geometry: ScanGeometry) -> ScanSymmetry:
-    """The largest symmetry of a scan that computes hardly more rays than the scan has."""
+    """The largest symmetry of a scan that does not compute many more rays than the scan has."""
     fan = isinstance(geometry, FanGeometry)
     theta = np.asarray(geometry.angles)
     # what a turn of the image moves: the fan's source, or the direction of the detector line

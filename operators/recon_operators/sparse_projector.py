@@ -18,9 +18,9 @@ from recon_operators.scan_symmetry import ScanSymmetry, find_symmetry
 
 _INDEX_BYTES = 4
 _MOST_COLUMNS = 64
-_LARGEST_BLOCK = (
-    2**22
-)  # numbers of a block of right-hand sides; beyond 32 MiB every allocation is paged in anew
+# numbers of a block of right-hand sides: beyond 32 MiB every allocation is paged in anew, which many columns at a
+# time outweigh at 512 x 512 and above
+_LARGEST_BLOCK = 2**24
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,7 +115,9 @@ def redundancy_weights(geometry: FanGeometry) -> _Array:
 def ray_weights(geometry: FanGeometry, theta: _Array, gamma: _Array) -> _Array:
     """The weights of `redundancy_weights` for any rays on lines that the scan measures."""
     own, other = _depth(geometry, theta, gamma), _depth(geometry, theta + math.pi - 2 * gamma, -gamma)
-    return np.sin(math.pi / 2 * own / (own + other)) ** 2
+    total = own + other
+    share = np.divide(own, total, out=np.ones_like(total), where=total > 0)  # equal views at a rim: no depth
+    return np.sin(math.pi / 2 * share) ** 2
 
 
 def measured_lines(geometry: FanGeometry, radius: float, samples: int = 256) -> float:

@@ -83,6 +83,22 @@ def test_lines_measured_twice_average_their_noise() -> None:
     assert spread[1] / spread[0] == pytest.approx(math.sqrt(360 / 196), rel=0.06)  # 180 degrees and a share
 
 
+@pytest.mark.parametrize(
+    "scan",
+    [
+        {"angles": [0.3]},
+        {"angles": [0.0, 0.0, 0.1, 0.2, 0.2]},  # views measured twice beside a gap
+        {"angles": 5, "detectors": 1},
+        {"angles": 8, "detectors": 4, "detector_offset": 30.0},  # beside the image
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.* measured from neither side")
+def test_scans_that_measure_next_to_nothing_give_finite_images(scan: dict) -> None:
+    op = FanBeam((6, 7), **scan, **NEAR)
+    assert op.pinv(torch.ones(op.range_shape)).isfinite().all()
+    assert op(torch.ones(6, 7)).isfinite().all()
+
+
 def test_windows_and_their_options_are_those_of_parallel_beam() -> None:
     op = FanBeam((64, 64), angles=120, **NEAR)
     noise = torch.randn(1, *op.range_shape, generator=torch.Generator().manual_seed(0))
