@@ -10,8 +10,13 @@ from recon.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from recon.linear import Identity as Identity
+    from recon_operators.astra_geometry import from_astra as from_astra
     from recon_operators.blur import Blur as Blur
+    from recon_operators.cone_geometry import ConeGeometry as ConeGeometry
+    from recon_operators.cone_scans import helical_geometry as helical_geometry
     from recon_operators.ct import ParallelBeam as ParallelBeam
+    from recon_operators.ct_cone import ConeBeam as ConeBeam
+    from recon_operators.ct_cone import ConeBeamVectors as ConeBeamVectors
     from recon_operators.ct_fan import FanBeam as FanBeam
     from recon_operators.gradient import Gradient as Gradient
     from recon_operators.mask import Mask as Mask
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
 _MODULES = {
     "Blur": "recon_operators.blur",
     "CartesianMRI": "recon_operators.mri",
+    "ConeBeam": "recon_operators.ct_cone",
+    "ConeBeamVectors": "recon_operators.ct_cone",
+    "ConeGeometry": "recon_operators.cone_geometry",
     "Downsample": "recon_operators.resample",
     "FanBeam": "recon_operators.ct_fan",
     "Gradient": "recon_operators.gradient",
@@ -35,6 +43,8 @@ _MODULES = {
     "ParallelBeam": "recon_operators.ct",
     "RadialMRI": "recon_operators.mri_nonuniform",
     "Wavelet": "recon_operators.wavelet",
+    "from_astra": "recon_operators.astra_geometry",
+    "helical_geometry": "recon_operators.cone_scans",
 }
 __all__ = sorted(_MODULES)
 
@@ -92,6 +102,52 @@ def recon_operators() -> list[OperatorEntry]:
                     }
                 ),
                 Example({"shape": (4, 7), "angles": 9, "source_origin": 50.0, "origin_detector": 0.0}),
+            ),
+        ),
+        OperatorEntry(
+            name="ct_cone",
+            factory="recon_operators.ct_cone:ConeBeam",
+            summary="computed tomography, 3-D cone beam on a circle, flat detector: line integrals of a volume",
+            domain="real",
+            nonnegative=True,
+            tags=("ct",),
+            examples=(
+                Example({"shape": (3, 4, 4), "angles": 8, "source_origin": 9.0, "origin_detector": 5.0}),
+                Example(
+                    {
+                        "shape": (4, 3, 5),
+                        "pixel_size": 0.5,
+                        "angles": (0.1, 0.6, 1.1, 1.5, 2.0, 2.5, 3.0, 3.6, 4.1),
+                        "source_origin": 6.0,
+                        "origin_detector": 4.0,
+                        "detectors": (6, 8),
+                        "detector_size": (0.8, 0.7),
+                        "detector_offset": (0.2, 0.3),
+                    }
+                ),
+            ),
+        ),
+        OperatorEntry(
+            name="ct_cone_vectors",
+            factory="recon_operators.ct_cone:ConeBeamVectors",
+            summary="computed tomography, 3-D cone beam along any path (helix, calibrated views), flat detector",
+            domain="real",
+            nonnegative=True,
+            tags=("ct",),
+            examples=(
+                Example(
+                    {
+                        "shape": (4, 4, 3),
+                        "vectors": (
+                            (0, -9, -1, 0, 5, -1, 1.6, 0, 0, 0, 0, 1.6),
+                            (9, 0, -0.4, -5, 0, -0.4, 0, 1.6, 0, 0, 0, 1.6),
+                            (0, 9, 0.2, 0, -5, 0.2, -1.6, 0, 0.1, 0, 0.1, 1.6),
+                            (-9, 0, 0.8, 5, 0, 0.8, 0, -1.6, 0, 0, 0, 1.6),
+                            (1, 2, 9, 0, 0, -5, 1.6, 0, 0, 0.2, 1.6, 0),
+                        ),
+                        "detectors": (5, 6),
+                    }
+                ),
             ),
         ),
         OperatorEntry(

@@ -1,4 +1,4 @@
-"""ASTRA's projectors for 2-D scans on torch tensors; the one file that imports ASTRA.
+"""ASTRA's projectors on torch tensors; the one file that imports ASTRA.
 
 ASTRA is licensed under the GPL-3 and is an optional extra of this project.
 """
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recon_operators.cone_geometry import ConeGeometry
 from recon_operators.scan_geometry import FanGeometry, ScanGeometry
 
 # ASTRA's GPU back-projector interpolates the sinogram at the pixel; the transpose of its forward projector
@@ -101,32 +102,40 @@ class AstraCudaProjector:
     """ASTRA's CUDA projectors on one device, on the tensors' own memory.
 
     In parallel beam a batch of slices is one 3-D call; fans of slices above each other would tilt, so in fan
-    beam each image is a 2-D call. ASTRA keeps the geometry of a call in the device's constant memory, so
-    calls on one device take turns.
+    beam each image is a 2-D call, and in cone beam each volume a 3-D one. ASTRA keeps the geometry of a call in
+    the device's constant memory, so calls on one device take turns.
     """
 
-    def __init__(self, geometry: ScanGeometry, device: torch.device) -> None:
+    def __init__(self, geometry: ScanGeometry | ConeGeometry, device: torch.device) -> None:
         self.geometry, self.device = geometry, device
+        self._planar = isinstance(geometry, FanGeometry)  # 2-D calls
+        self._one_by_one = self._planar or isinstance(geometry, ConeGeometry)
         self._order = _smooth_order(geometry)
         self._numbers: dict[int, int] = {}
 
     def forward(self, images: Tensor) -> Tensor:
-        """A x for ``(B, height, width)``: ``(B, views, detectors)``."""
-        sinograms = self._apply("direct_FP", images, (self.geometry.views, self.geometry.detectors))
+        """A x for ``(B, *image shape)``: ``(B, *data shape)``, in 2-D ``(B, views, detectors)``."""
+        sinograms = self._apply("direct_FP", images, self._data_shape())
         if self._order is None:
             return sinograms
-        return sinograms.index_select(1, torch.argsort(torch.as_tensor(self._order, device=self.device)))
+        return sinograms.index_select(-2, torch.argsort(torch.as_tensor(self._order, device=self.device)))
 
     def adjoint(self, sinograms: Tensor) -> Tensor:
-        """Approximately A^T y for ``(B, views, detectors)``: ``(B, height, width)``."""
+        """Approximately A^T y for ``(B, *data shape)``: ``(B, *image shape)``."""
         if self._order is not None:
-            sinograms = sinograms.index_select(1, torch.as_tensor(self._order, device=self.device))
+            sinograms = sinograms.index_select(-2, torch.as_tensor(self._order, device=self.device))
         return self._apply("direct_BP", sinograms, self.geometry.shape)
 
-    def _apply(self, call: str, items: Tensor, shape: tuple[int, int]) -> Tensor:
+    def _data_shape(self) -> tuple[int, ...]:
+        if isinstance(self.geometry, ConeGeometry):
+            rows, columns = self.geometry.detectors
+            return rows, self.geometry.views, columns
+        return self.geometry.views, self.geometry.detectors
+
+    def _apply(self, call: str, items: Tensor, shape: tuple[int, ...]) -> Tensor:
         source = items.detach().to(torch.float32).contiguous()
         result = source.new_empty(len(source), *shape)
-        if isinstance(self.geometry, FanGeometry):
+        if self._one_by_one:
             for one, its_result in zip(source, result, strict=True):
                 self._run(call, 0, one, its_result)
         else:
@@ -134,7 +143,7 @@ class AstraCudaProjector:
         return result.to(items.dtype).mul_(self.geometry.pixel_size)
 
     def _run(self, call: str, slices: int, source: Tensor, result: Tensor) -> None:
-        """One call for a stack of slices, or for a bare image where ``slices`` is 0."""
+        """One call for a stack of slices, or for a bare image or volume where ``slices`` is 0."""
         with _one_call_at_a_time(self.device), torch.cuda.device(self.device):
             number = self._projector(slices)
             if not self._written(call, number, source, result):
@@ -143,12 +152,12 @@ class AstraCudaProjector:
                     raise RuntimeError(
                         f"ASTRA's {call} wrote no result for {tuple(source.shape)} on {self.device} and said "
                         "nothing: most likely the device's memory is full; use a smaller batch, or "
-                        "backend='matrix'"
+                        "another backend"
                     )
 
     def _written(self, call: str, number: int, source: Tensor, result: Tensor) -> bool:
         """Run a call and find out whether it did anything: ASTRA 2.5.0 does not raise when one fails."""
-        module = _astra().projector if isinstance(self.geometry, FanGeometry) else _astra().projector3d
+        module = _astra().projector if self._planar else _astra().projector3d
         direct = getattr(module, call)
 
         def largest(source: Tensor, result: Tensor) -> float:
@@ -167,16 +176,17 @@ class AstraCudaProjector:
         return found != _UNWRITTEN
 
     def _projector(self, slices: int) -> int:
-        """ASTRA's number of the projector for a stack of slices, or a bare image; one for each size met."""
+        """ASTRA's number of the projector for a stack of slices, or a bare item; one for each size met."""
         if slices not in self._numbers:
             astra, options = _astra(), {"GPUIndex": self.device.index or 0}
-            if slices:
-                geometries = self._stacked(slices)
-                number = astra.create_projector("cuda3d", *geometries, options=options)
-                weakref.finalize(self, astra.projector3d.delete, number)
-            else:
+            if self._planar:
                 number = astra.create_projector("cuda", *self._flat(), options=options)
                 weakref.finalize(self, astra.projector.delete, number)
+            else:
+                stack = isinstance(self.geometry, ScanGeometry)
+                geometries = self._stacked(slices) if stack else self.cone_geometries()
+                number = astra.create_projector("cuda3d", *geometries, options=options)
+                weakref.finalize(self, astra.projector3d.delete, number)
             self._numbers[slices] = number
         return self._numbers[slices]
 
@@ -191,6 +201,7 @@ class AstraCudaProjector:
 
     def _stacked(self, slices: int) -> tuple[Any, Any]:
         astra, geometry = _astra(), self.geometry
+        assert isinstance(geometry, ScanGeometry)
         # ASTRA counts the rows of a 2-D image downwards along -y, those of a 3-D slice along +y
         flat = _parallel_vectors(geometry, y_up=False)
         vectors = np.zeros((geometry.views, 12))
@@ -199,6 +210,17 @@ class AstraCudaProjector:
         return (
             astra.create_proj_geom("parallel3d_vec", slices, geometry.detectors, self._ordered(vectors)),
             astra.create_vol_geom(*geometry.shape, slices),
+        )
+
+    def cone_geometries(self) -> tuple[Any, Any]:
+        """ASTRA's projection and volume geometry of a cone-beam scan, in voxels."""
+        astra, geometry = _astra(), self.geometry
+        assert isinstance(geometry, ConeGeometry)
+        slices, height, width = geometry.shape
+        mirrored = geometry.frames * np.array([1.0, -1.0, 1.0]) / geometry.pixel_size  # y as in `_stacked`
+        return (
+            astra.create_proj_geom("cone_vec", *geometry.detectors, self._ordered(mirrored.reshape(-1, 12))),
+            astra.create_vol_geom(height, width, slices),
         )
 
     def _ordered(self, vectors: np.ndarray) -> np.ndarray:
@@ -237,15 +259,21 @@ def _fan_vectors(geometry: FanGeometry) -> np.ndarray:
     return np.hstack(lengths) / geometry.pixel_size
 
 
-def _smooth_order(geometry: ScanGeometry) -> np.ndarray | None:
+def _smooth_order(geometry: ScanGeometry | ConeGeometry) -> np.ndarray | None:
     """An order of the views in which rays turn slowly, or None if theirs is good.
 
-    ASTRA launches its kernels anew whenever the rays change between mostly horizontal and mostly vertical,
-    which for golden-angle views is at almost every one.
+    ASTRA launches its kernels anew whenever the axis nearest to the rays changes, which for golden-angle views
+    is at almost every one.
     """
-    theta = np.asarray(geometry.angles)
-    horizontal = np.abs(np.cos(theta)) < np.abs(np.sin(theta))
-    if np.count_nonzero(horizontal[1:] != horizontal[:-1]) <= _MOST_DIRECTION_CHANGES:
+    if isinstance(geometry, ConeGeometry):
+        central = geometry.frames[:, 1] - geometry.frames[:, 0]
+        nearest = np.argmax(np.abs(central), axis=1)
+        turned = np.arctan2(central[:, 1], central[:, 0])
+    else:
+        period = 2 * np.pi if isinstance(geometry, FanGeometry) else np.pi
+        theta = np.asarray(geometry.angles)
+        nearest = np.abs(np.cos(theta)) < np.abs(np.sin(theta))
+        turned = np.mod(theta, period)
+    if np.count_nonzero(nearest[1:] != nearest[:-1]) <= _MOST_DIRECTION_CHANGES:
         return None
-    period = 2 * np.pi if isinstance(geometry, FanGeometry) else np.pi
-    return np.argsort(np.mod(theta, period), kind="stable")
+    return np.argsort(turned, kind="stable")

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from recon.parameters import Param
 from recon_operators.filtered_backprojection import ViewInterpolation, weighted_views
+from recon_operators.line_integrals import full_precision
 from recon_operators.scan_geometry import ParallelGeometry
 from recon_operators.tomography import (
     Backend,
     Tomography,
     detector_count,
     finite_offset,
-    full_precision,
     image_shape,
     length,
     radians,

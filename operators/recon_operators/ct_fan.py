@@ -12,13 +12,13 @@ from torch import Tensor
 
 from recon.parameters import Param
 from recon_operators.filtered_backprojection import add_up_views, weighted_fan_views
+from recon_operators.line_integrals import full_precision
 from recon_operators.scan_geometry import FanGeometry
 from recon_operators.tomography import (
     Backend,
     Tomography,
     detector_count,
     finite_offset,
-    full_precision,
     image_shape,
     length,
     radians,
@@ -96,7 +96,7 @@ class FanBeam(Tomography):
             detector_offset,
         )
         super().__init__(geometry, backend, memory_limit)
-        _warn_if_incomplete(geometry)
+        warn_if_incomplete(geometry, stacklevel=2)
 
     def extra_repr(self) -> str:
         """Geometry for `repr`."""
@@ -157,7 +157,8 @@ def _needed(radius: float, source_origin: float, whole: float, detector_size: fl
     return 2 * (reach + abs(offset)) / detector_size
 
 
-def _warn_if_incomplete(geometry: FanGeometry) -> None:
+def warn_if_incomplete(geometry: FanGeometry, stacklevel: int) -> None:
+    """Tell which share of the lines through the image a scan does not measure, and why."""
     radius = min(geometry.shape) * geometry.pixel_size / 2
     missing = 1 - measured_lines(geometry, radius)
     if missing <= _NEGLIGIBLE:
@@ -182,5 +183,5 @@ def _warn_if_incomplete(geometry: FanGeometry) -> None:
     warnings.warn(
         f"{max(missing, 0.001):.1%} of the lines through the circle inside the image (radius {radius:g} mm) are "
         f"measured from neither side; {'; '.join(reasons) or 'the detector is shifted too far'}",
-        stacklevel=3,
+        stacklevel=stacklevel + 1,
     )

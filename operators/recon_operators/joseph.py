@@ -65,9 +65,9 @@ def _along_rays(geometry: ScanGeometry, dtype: _Real, threads: int) -> SparseRow
     *lines, peak = (array.reshape(-1) for array in geometry.footprints())
     counts = np.zeros(peak.size, dtype=np.int32)
     size = geometry.shape
-    _share(lambda a, b: kernels.count_rays(*lines, *size, a, b, counts), counts.size, threads)
+    share_work(lambda a, b: kernels.count_rays(*lines, *size, a, b, counts), counts.size, threads)
     matrix = _allocated(counts, size[0] * size[1], dtype)
-    _share(lambda a, b: kernels.fill_rays(*lines, peak, *size, a, b, *matrix[:3]), counts.size, threads)
+    share_work(lambda a, b: kernels.fill_rays(*lines, peak, *size, a, b, *matrix[:3]), counts.size, threads)
     return matrix
 
 
@@ -87,9 +87,9 @@ def _fan_interpolation(geometry: FanGeometry, dtype: _Real, threads: int) -> Spa
         geometry.detectors,
     )
     counts = np.zeros(height * width, dtype=np.int32)
-    _share(lambda a, b: kernels.count_fan_pixels(*scan, a, b, counts), height, threads)
+    share_work(lambda a, b: kernels.count_fan_pixels(*scan, a, b, counts), height, threads)
     transpose = _allocated(counts, geometry.views * geometry.detectors, dtype)
-    _share(lambda a, b: kernels.fill_fan_pixels(*scan, a, b, *transpose[:3]), height, threads)
+    share_work(lambda a, b: kernels.fill_fan_pixels(*scan, a, b, *transpose[:3]), height, threads)
     return transpose
 
 
@@ -99,10 +99,10 @@ def _transposed(matrix: SparseRows, threads: int) -> SparseRows:
 
     starts, columns, values, (height, width) = matrix
     counts = np.zeros(width, dtype=np.int32)
-    _share(lambda a, b: kernels.count_columns(starts, columns, a, b, counts), width, threads)
+    share_work(lambda a, b: kernels.count_columns(starts, columns, a, b, counts), width, threads)
     result = _allocated(counts, height, values.dtype.type)
     places = result.starts[:-1].copy()
-    _share(
+    share_work(
         lambda a, b: kernels.fill_columns(
             starts, columns, values, a, b, places, result.columns, result.values
         ),
@@ -133,7 +133,7 @@ def _check_entries(entries: int) -> None:
         )
 
 
-def _share(work: Callable[[int, int], None], size: int, threads: int, at_least: int = 1) -> None:
+def share_work(work: Callable[[int, int], None], size: int, threads: int, at_least: int = 1) -> None:
     """Run ``work(first, last)`` over the range of ``size`` in pieces, several at a time.
 
     The compiled loops release the interpreter lock, so plain threads suffice; numba's own pools cannot be

@@ -18,7 +18,7 @@ _LEVEL = 1e-9  # slopes below this are along the image's rows
 _Array = np.ndarray[Any, Any]
 
 
-def _compiled(function: Any) -> Any:
+def compiled(function: Any) -> Any:
     """Compile with the result kept on disk, so that the next process starts at once."""
     try:
         return njit(nogil=True, cache=True)(function)
@@ -26,7 +26,7 @@ def _compiled(function: Any) -> Any:
         return njit(nogil=True)(function)
 
 
-@_compiled
+@compiled
 def _met_columns(across: float, at_first: float, width: int) -> tuple[int, int]:
     """The range of columns in which |across * column + at_first| may be below 1."""
     if abs(at_first) - abs(across) * (width - 1) >= 1.0:
@@ -37,7 +37,7 @@ def _met_columns(across: float, at_first: float, width: int) -> tuple[int, int]:
     return max(math.ceil(middle - reach), 0), min(math.floor(middle + reach) + 1, width)
 
 
-@_compiled
+@compiled
 def count_rays(
     across: _Array,
     down: _Array,
@@ -59,7 +59,7 @@ def count_rays(
                     counts[ray] += 1
 
 
-@_compiled
+@compiled
 def fill_rays(
     across: _Array,
     down: _Array,
@@ -87,7 +87,7 @@ def fill_rays(
                     position += 1
 
 
-@_compiled
+@compiled
 def count_fan_pixels(
     cosine: _Array,
     sine: _Array,
@@ -115,7 +115,7 @@ def count_fan_pixels(
                 counts[pixel] += 1
 
 
-@_compiled
+@compiled
 def fill_fan_pixels(
     cosine: _Array,
     sine: _Array,
@@ -154,7 +154,7 @@ def fill_fan_pixels(
                 position += 1
 
 
-@_compiled
+@compiled
 def _first_from(columns: _Array, start: int, stop: int, least: int) -> int:
     """The first place in ``columns[start:stop]``, ascending, whose number is ``least`` or more."""
     while start < stop:
@@ -166,7 +166,7 @@ def _first_from(columns: _Array, start: int, stop: int, least: int) -> int:
     return start
 
 
-@_compiled
+@compiled
 def count_columns(starts: _Array, columns: _Array, first: int, last: int, counts: _Array) -> None:
     """Count the entries of some columns of a matrix by rows, into ``counts`` (columns,)."""
     for row in range(starts.size - 1):
@@ -177,7 +177,7 @@ def count_columns(starts: _Array, columns: _Array, first: int, last: int, counts
             entry += 1
 
 
-@_compiled
+@compiled
 def fill_columns(
     starts: _Array,
     columns: _Array,

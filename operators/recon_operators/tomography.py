@@ -1,28 +1,27 @@
-"""What the CT operators of every 2-D geometry share: backends, matrices, preconditioner, noise level."""
+"""What the CT operators of every 2-D geometry share: backends, matrices, symbol, noise level."""
 
 from __future__ import annotations
 
 import math
 import numbers
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recon.linear import LinearOperator, Step
 from recon_operators import astra_projector
+from recon_operators.line_integrals import LineIntegrals, Projector, radial_frequency
 from recon_operators.scan_geometry import ScanGeometry
 from recon_operators.sinogram_noise import sinogram_noise
-from recon_operators.sparse_projector import SparseProjector, estimated_bytes, sparse_projector
+from recon_operators.sparse_projector import estimated_bytes, sparse_projector
 
 Backend = Literal["auto", "matrix", "astra"]
-_Projector = SparseProjector | astra_projector.AstraProjector | astra_projector.AstraCudaProjector
 
 
-class Tomography(LinearOperator):
+class Tomography(LineIntegrals):
     """Line integrals of an image along the rays of a `ScanGeometry`; the base of the CT operators.
 
     Args:
@@ -30,10 +29,6 @@ class Tomography(LinearOperator):
         backend: ``"matrix"``, ``"astra"``, or ``"auto"``, which chooses by device and memory.
         memory_limit: most that ``"auto"`` spends on a matrix [bytes].
     """
-
-    domain = "real"
-    nonnegative = True
-    flatten_batch = True
 
     # whether "auto" prefers ASTRA to the matrix on a GPU
     _astra_on_cuda = False
@@ -51,8 +46,6 @@ class Tomography(LinearOperator):
         self.memory_limit = int(memory_limit)
         # the buffer carries the device; computations use the geometry's float64 angles
         self.register_buffer("angles", torch.tensor(geometry.angles, dtype=torch.float32), persistent=False)
-        self._projectors: dict[tuple[str, torch.dtype, torch.device], _Projector] = {}
-        self._symbol: Tensor | None = None
         self._matrix_bytes = estimated_bytes(geometry)
         self._warned = False
 
@@ -69,39 +62,6 @@ class Tomography(LinearOperator):
             return "matrix"
         return "astra"
 
-    @property
-    def adjoint_kind(self) -> Literal["exact", "approximate"]:  # type: ignore[override]
-        """``"approximate"`` for ASTRA on a GPU: its back-projector is not its projector's transpose."""
-        return "approximate" if self.device.type == "cuda" and self.chosen_backend == "astra" else "exact"
-
-    @property
-    def adjoint_tolerance(self) -> float:  # type: ignore[override]
-        """Relative error of the adjoint on white noise; 0 for an exact one."""
-        return astra_projector.CUDA_ADJOINT_TOLERANCE if self.adjoint_kind == "approximate" else 0.0
-
-    def preconditioner(
-        self, rho: Sequence[Step], terms: Sequence[LinearOperator]
-    ) -> Callable[[Tensor], Tensor] | None:
-        """The inverse of (c/|w| + sum_i rho_i S_i(w)) in the Fourier domain of the image.
-
-        S_i are the `approximate_symbol` of the terms; a term that has none counts with the mean eigenvalue of
-        K_i^H K_i, found by one random probe. See `approximate_symbol` for c/|w|; Ramani and Fessler, IEEE
-        Trans. Med. Imaging 31, 2012.
-        """
-        height, width = self.domain_shape
-        half = width // 2 + 1
-        total: Tensor = self.approximate_symbol()[:, :half]
-        for weight, term in zip(rho, terms, strict=True):
-            symbol = term.approximate_symbol()
-            part = _mean_eigenvalue(term, self.device) if symbol is None else symbol[:, :half].to(self.device)
-            total = total + weight * part
-
-        def apply(residual: Tensor) -> Tensor:
-            spectrum = torch.fft.rfft2(residual) / total.to(residual.dtype)
-            return torch.fft.irfft2(spectrum, s=(height, width))
-
-        return apply
-
     def approximate_symbol(self) -> Tensor:
         """Eigenvalues c/|w| of the convolution that A^T A nearly is, ``(height, width)``, in mm^2.
 
@@ -115,15 +75,10 @@ class Tomography(LinearOperator):
         denser in the views from near and sparser in those from afar, which over a turn nearly evens out.
         At w = 0, where the finite image has no infinite eigenvalue, stands half the lowest frequency.
         """
-        if self._symbol is not None:
-            return self._symbol
-        geometry = self.geometry
-        height, width = geometry.shape
-        vertical = torch.fft.fftfreq(height, device=self.device)[:, None] * 2 * math.pi
-        horizontal = torch.fft.fftfreq(width, device=self.device) * 2 * math.pi
-        radius = torch.sqrt(vertical.square() + horizontal.square())
-        radius[0, 0] = math.pi / math.sqrt(height * width)
-        self._symbol = 2 * geometry.views * geometry.pixel_size**3 / geometry.detector_size_at_axis / radius
+        if self._symbol is None:
+            geometry = self.geometry
+            scale = 2 * geometry.views * geometry.pixel_size**3 / geometry.detector_size_at_axis
+            self._symbol = scale / radial_frequency(*geometry.shape, self.device)
         return self._symbol
 
     def noise_level(self, y: Tensor) -> Tensor:
@@ -138,26 +93,7 @@ class Tomography(LinearOperator):
             f"{geometry.detectors} elements of {geometry.detector_size:g} mm, backend={self.backend!r}"
         )
 
-    def _forward(self, x: Tensor) -> Tensor:
-        projector, images = self._prepared(x)
-        return projector.forward(images)
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        projector, sinograms = self._prepared(y)
-        return projector.adjoint(sinograms)
-
-    def _gram(self, x: Tensor) -> Tensor:
-        projector, images = self._prepared(x)
-        return projector.adjoint(projector.forward(images))
-
-    def _prepared(self, items: Tensor) -> tuple[_Projector, Tensor]:
-        items = full_precision(items)
-        key = (self.chosen_backend, items.dtype, items.device)
-        if key not in self._projectors:
-            self._projectors[key] = self._projector(*key)
-        return self._projectors[key], items
-
-    def _projector(self, backend: str, dtype: torch.dtype, device: torch.device) -> _Projector:
+    def _projector(self, backend: str, dtype: torch.dtype, device: torch.device) -> Projector:
         if backend == "matrix":
             return sparse_projector(self.geometry, dtype, device)
         if device.type == "cuda":
@@ -188,21 +124,6 @@ class Tomography(LinearOperator):
                 f"{problem}: ASTRA's CPU projector is used, some ten times slower and in float32; {remedy}",
                 stacklevel=2,
             )
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._projectors.clear()  # what lies on the device left behind
-        self._symbol = None
-        super()._apply(fn, recurse)
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without matrices and projectors: they are made again from the geometry."""
-        return {**self.__dict__, "_projectors": {}, "_symbol": None}
-
-
-def full_precision(items: Tensor) -> Tensor:
-    """float64 as it is, anything else as float32."""
-    return items if items.dtype == torch.float64 else items.to(torch.float32)
 
 
 # What the constructors check
@@ -286,10 +207,3 @@ def radians(angles: int | Sequence[float] | Tensor, full_range: float) -> tuple[
             stacklevel=4,
         )
     return tuple(theta.tolist())
-
-
-def _mean_eigenvalue(term: LinearOperator, device: torch.device) -> float:
-    """Mean eigenvalue of K^H K, estimated by Hutchinson's method with one vector of signs."""
-    generator = torch.Generator().manual_seed(0)
-    signs = 2.0 * torch.randint(0, 2, term.domain_shape, generator=generator) - 1.0
-    return float(term(signs.to(device)).abs().square().sum()) / signs.numel()
