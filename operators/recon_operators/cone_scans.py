@@ -76,14 +76,18 @@ def helical_geometry(
     The views are centred on the volume: the first has the angle 0 and the height -pitch * turns / 2.
 
     Args:
-        shape, pixel_size, source_origin, origin_detector, detector_size, detector_offset: as of
-            `circular_geometry`.
+        shape: as of `circular_geometry`, like the sizes and distances below.
+        pixel_size: side of a cubic voxel [mm].
         pitch: rise of the source along z per turn [mm]; negative to descend.
         turns: number of turns.
         views_per_turn: number of views in a turn.
+        source_origin: from the source to the axis [mm].
+        origin_detector: from the axis to the detector [mm].
         detectors: detector elements (rows, columns); None for as many as cover the volume's width, and the
             Tam-Danielsson window (Tam, Samarasekera and Sauer, Phys. Med. Biol. 43, 1998), which sees every point of
             the cylinder around the volume over half a turn or more.
+        detector_size: spacing of the elements [mm], one or (rows, columns).
+        detector_offset: shift of the detector [mm], one along the columns or (rows, columns).
 
     Raises:
         ValueError: as of `circular_geometry`.

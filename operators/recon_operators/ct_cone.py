@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from recon.parameters import Param
+from recon_operators.arrays import ArrayLike
 from recon_operators.cone_geometry import ConeGeometry
 from recon_operators.cone_scans import circular_geometry, vector_geometry
 from recon_operators.cone_tomography import (
@@ -107,7 +108,8 @@ class ConeBeamVectors(ConeTomography):
         self,
         shape: Annotated[Sequence[int], Param("volume slices, rows and columns", ge=1)],
         vectors: Annotated[
-            Any, Param("source, detector middle, column step, row step of each view, (views, 12)", unit="mm")
+            ArrayLike,
+            Param("source, detector middle, column step, row step of each view, (views, 12)", unit="mm"),
         ],
         detectors: Annotated[Sequence[int], Param("detector rows and columns", ge=1)],
         pixel_size: Annotated[float, Param("side of a cubic voxel", unit="mm", gt=0)] = 1.0,
