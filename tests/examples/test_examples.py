@@ -105,6 +105,12 @@ def test_measured_views_of_a_quarter_turn_show_the_disc_by_total_variation(run):
     assert dice["TV, 90 degrees"] > dice["FBP, 90 degrees"] + 0.03
 
 
+def test_views_that_were_kept_back_are_predicted_better_by_total_variation(run):
+    _, done, _ = run("ct_measured_counts")
+    errors = dict(re.findall(r"^(\w+) +error of the views kept back ([\d.]+)", done.stdout, re.MULTILINE))
+    assert float(errors["TV"]) < 0.8 * float(errors["FBP"]) < 0.03
+
+
 def test_there_are_ten():
     """The contract with the documentation, whose gallery shows them."""
     assert len(NAMES) >= 10
