@@ -254,7 +254,9 @@ class LowerDoseNoise(Noise):
     ) -> None:
         self.photons, self.electronic = _checked_detector(type(self).__name__, photons, electronic)
         if not 0 < dose <= 1:
-            raise ValueError(f"LowerDoseNoise: dose is the part of the full dose, above 0 up to 1, got {dose}")
+            raise ValueError(
+                f"LowerDoseNoise: dose is the part of the full dose, above 0 up to 1, got {dose}"
+            )
         self.dose = float(dose)
 
     def __repr__(self) -> str:

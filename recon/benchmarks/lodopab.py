@@ -23,7 +23,9 @@ from recon.linear import LinearOperator
 from recon.loading import load
 
 WATER, AIR = 20.0, 0.02  # 1/m, which makes mu = 0.01998 HU + 20
-MU_MAX = 81.35858  # 1/m, of 3071 HU, the largest of 12 bits from -1024 on; images and logarithms are divided by it
+MU_MAX = (
+    81.35858  # 1/m, of 3071 HU, the largest of 12 bits from -1024 on; images and logarithms are divided by it
+)
 WIDTH = 0.26  # m, of the square that every crop is taken to cover, whatever the size of its pixels was
 PHOTONS = 4096
 SAMPLES = ("ct_chest", "ct_chest_metal")
@@ -75,7 +77,9 @@ class Protocol:
             ValueError: a factor that leaves less than 20 pixels, or is below 1.
         """
         if factor < 1 or self.side // factor < 20:
-            raise ValueError(f"the size is reduced by a whole factor from 1 to {self.side // 20}, got {factor}")
+            raise ValueError(
+                f"the size is reduced by a whole factor from 1 to {self.side // 20}, got {factor}"
+            )
         return Protocol(
             self.side // factor,
             self.fine_side // factor,
@@ -188,9 +192,7 @@ def run(
     problem = scan(images, protocol)
     operator, integrals, unit = problem.operator, problem.line_integrals, MU_MAX / 1000
     rows = [
-        scored(
-            PUBLISHED[0][0], images, lambda: operator.pinv(integrals, filter="hann", cutoff=0.641) / unit
-        )
+        scored(PUBLISHED[0][0], images, lambda: operator.pinv(integrals, filter="hann", cutoff=0.641) / unit)
     ]
     for spec in priors:
         report(f"reconstructing with {spec}")

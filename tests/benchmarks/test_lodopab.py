@@ -29,7 +29,7 @@ def test_the_ground_truth_is_the_papers_formula_on_the_middle_of_the_slice():
     dither = (found - low)[inside] / (0.01998 / 81.35858)
     assert abs(dither.mean() - 0.5) < 0.01 and abs(dither.var() - 1 / 12) < 0.002  # uniform in [0, 1) HU
     # the constants that define the units: -1000 HU is air at 0.02 / m, and 3071 HU, the most of 12 bits, is 1
-    assert 0.01998 * 3071 + 20 == pytest.approx(lodopab.MU_MAX, abs=1e-9)
+    assert lodopab.MU_MAX == pytest.approx(0.01998 * 3071 + 20, abs=1e-9)
     assert lodopab.ground_truth(torch.full((1, 362, 362), -1001.0)).max() <= 0.02 / 81.35858 + single
 
 
@@ -46,7 +46,9 @@ def test_the_geometry_is_that_of_the_data_set():
 def test_the_noise_has_the_variance_of_4096_photons_in_the_units_of_the_files():
     images = torch.full((64, SMALL.side, SMALL.side), 20 / 81.35858)  # water in the whole square
     problem = lodopab.scan(images, SMALL)
-    first = 0  # the view at (1/2) pi / views, almost along the columns: the middle ray crosses 260 mm of water
+    first = (
+        0  # the view at (1/2) pi / views, almost along the columns: the middle ray crosses 260 mm of water
+    )
     ray = problem.data[:, first, SMALL.detectors // 2].double()
     length = 0.26 / math.cos(0.5 * math.pi / SMALL.views)  # m
     integral = 20 * length

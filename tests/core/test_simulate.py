@@ -28,7 +28,12 @@ def data_for(noise: Noise, *shape: int) -> Tensor:
     return 4.0 * torch.rand(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
-ALL = [GaussianNoise(std=0.3), ComplexGaussianNoise(std=0.3), PoissonNoise(photons=200.0), LowerDoseNoise(photons=2e3, electronic=5.0)]
+ALL = [
+    GaussianNoise(std=0.3),
+    ComplexGaussianNoise(std=0.3),
+    PoissonNoise(photons=200.0),
+    LowerDoseNoise(photons=2e3, electronic=5.0),
+]
 every_noise = pytest.mark.parametrize("noise", ALL, ids=lambda noise: type(noise).__name__)
 
 
@@ -76,9 +81,13 @@ def test_electronic_noise_adds_its_variance_and_changes_nothing_without_it():
     y = PoissonNoise(photons, electronic)(clean, item_ndim=1)
     rate = photons * math.exp(-p)
     # the next terms of the expansion are below 1 %; a variance of MANY samples has an error of sqrt(2 / MANY)
-    assert float(y.var()) == pytest.approx(1 / rate + (electronic / rate) ** 2, rel=0.01 + 5 * (2 / MANY) ** 0.5)
+    assert float(y.var()) == pytest.approx(
+        1 / rate + (electronic / rate) ** 2, rel=0.01 + 5 * (2 / MANY) ** 0.5
+    )
     assert torch.isfinite(PoissonNoise(1.0, 50.0)(clean, item_ndim=1)).all()  # counts below zero too
-    assert torch.equal(PoissonNoise(photons, 0.0)(clean, item_ndim=1), PoissonNoise(photons)(clean, item_ndim=1))
+    assert torch.equal(
+        PoissonNoise(photons, 0.0)(clean, item_ndim=1), PoissonNoise(photons)(clean, item_ndim=1)
+    )
     with pytest.raises(ValueError, match="electronic is a standard deviation in counts and cannot be -1"):
         PoissonNoise(photons, -1.0)
 

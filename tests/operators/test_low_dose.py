@@ -50,7 +50,10 @@ def test_a_pair_depends_on_seed_and_index_alone(ct):
     assert not torch.equal(pair.low, low_dose_pair(images, ct, photons=PHOTONS, seed=5).low)
     alone = low_dose_pair(images[1], ct, photons=PHOTONS, seed=4, first_item=1)
     assert torch.allclose(alone.low, pair.low[1], rtol=0, atol=1e-12)
-    assert not torch.allclose(pair.low[0] - images[0], low_dose_pair(images[0], ct, photons=PHOTONS, seed=4, first_item=1).low - images[0])
+    assert not torch.allclose(
+        pair.low[0] - images[0],
+        low_dose_pair(images[0], ct, photons=PHOTONS, seed=4, first_item=1).low - images[0],
+    )
 
 
 def test_full_dose_changes_nothing_and_the_filter_is_passed_on():
