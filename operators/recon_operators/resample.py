@@ -55,7 +55,9 @@ class Downsample(LinearOperator):
 
     def __init__(
         self,
-        shape: Annotated[tuple[int, ...], Param("image shape (H, W), or of a volume (D, H, W)", unit="px", ge=1)],
+        shape: Annotated[
+            tuple[int, ...], Param("image shape (H, W), or of a volume (D, H, W)", unit="px", ge=1)
+        ],
         factor: Annotated[int, Param("how many times smaller each side becomes", ge=1)],
         kernel: Annotated[Kernel, Param("antialiasing kernel")] = "lanczos3",
         boundary: Annotated[
@@ -104,7 +106,11 @@ class Downsample(LinearOperator):
         if self.boundary == "periodic":
             h = self._spectrum(b.dtype)
             others = term_symbol(h.real, rho, terms, approximate=False)
-            return None if others is None or _is_singular(others, self.axes) else self._folded_solver(h, others)(b)
+            return (
+                None
+                if others is None or _is_singular(others, self.axes)
+                else self._folded_solver(h, others)(b)
+            )
         return None
 
     def preconditioner(
@@ -138,7 +144,9 @@ class Downsample(LinearOperator):
         if float(torch.as_tensor(rho).min()) <= 0:
             return None
         modes = [self._modes(name, b.dtype) for name in self._names]
-        squares = functools.reduce(lambda grid, values: grid.unsqueeze(-1) * values, (values for values, _ in modes))
+        squares = functools.reduce(
+            lambda grid, values: grid.unsqueeze(-1) * values, (values for values, _ in modes)
+        )
         vectors = [vectors for _, vectors in modes]
         seen = _separable(b, [matrix.T for matrix in vectors])
         unseen = b - _separable(seen, vectors)

@@ -6,6 +6,8 @@ from recon_operators import FanBeam, ParallelBeam
 from recon_operators.low_dose import low_dose_pair
 
 from recon.hounsfield import attenuation_of, hounsfield_of
+from recon.linear import Identity
+from recon.problem import Problem
 
 PHOTONS = 3e4
 
@@ -76,3 +78,23 @@ def test_other_units_are_refused_and_converted(ct):
     with pytest.raises(ValueError, match="0 <= air < water"):
         attenuation_of(hounsfield, water=0.0, air=0.02)
     low_dose_pair(mu, ct, photons=PHOTONS)
+
+
+def test_the_noise_level_is_estimated_with_the_weights_in_mind(ct):
+    """Weights that are inverse variances have the level 1, whatever constant they are scaled by."""
+    photons = 500.0  # few, so that noise and not the disc's edge is at the detector's highest frequencies
+    fine = ParallelBeam((48, 48), pixel_size=4.0, angles=60)
+    clean = fine(disc(48))
+    y = fine.measure(disc(48).expand(2, -1, -1), noise=f"poisson:photons={photons}", seed=3)
+    for scale in (1.0, 25.0):
+        weights = scale * photons * torch.exp(-clean)
+        level = Problem(fine, y, fidelity=("gaussian", {"weights": weights})).noise_level
+        assert level.tolist() == pytest.approx([scale**0.5] * 2, rel=0.15)  # the estimate itself has 10 %
+    weights[:, :10] = 0  # samples that were left out are not asked for their variance
+    partial = Problem(fine, y, fidelity=("gaussian", {"weights": weights})).noise_level
+    assert torch.isfinite(partial).all() and (partial > 0).all()
+    image = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
+    denoising = Problem(
+        Identity((64, 64)), 0.1 * image, fidelity=("gaussian", {"weights": torch.tensor(4.0)})
+    )
+    assert float(denoising.noise_level) == pytest.approx(0.2, rel=0.1)  # 0.1^2 = level^2 / 4

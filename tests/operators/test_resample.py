@@ -129,7 +129,9 @@ def test_volumes_are_reduced_along_all_three_axes(kernel, boundary):
     assert op.range_shape == (3, 2, 5)
     found = op(torch.from_numpy(np.stack([x, -x])))
     assert np.allclose(found, [expected, -expected], rtol=0, atol=1e-13)
-    assert op.norm() == pytest.approx(float(torch.linalg.matrix_norm(op.to_dense(torch.float64), 2)), rel=1e-9)
+    assert op.norm() == pytest.approx(
+        float(torch.linalg.matrix_norm(op.to_dense(torch.float64), 2)), rel=1e-9
+    )
     assert torch.allclose(op.pinv(torch.ones(3, 2, 5)), torch.ones(6, 4, 10), atol=1e-6)
 
 
@@ -220,8 +222,14 @@ def test_the_noise_level_is_found_on_a_reduced_photograph(photograph):
         (((4, 4), 2, "box", "zero"), "boundary must be 'renormalise' or 'periodic', got 'zero'"),
         (((4,), 2), r"shape must be \(..., H, W\), got \(4,\)"),
         (((4, 4), 2, "box", "periodic", 3), r"shape must be \(..., D, H, W\), got \(4, 4\)"),
-        (((5, 4, 4), 2, "box", "periodic", 3), "does not divide the image sides 5 x 4 x 4: crop the image to 4 x 4"),
-        (((4, 4), 2, "box", "periodic", 0), "axes, how many are reduced, must be a whole number of at least 1"),
+        (
+            ((5, 4, 4), 2, "box", "periodic", 3),
+            "does not divide the image sides 5 x 4 x 4: crop the image to 4 x 4",
+        ),
+        (
+            ((4, 4), 2, "box", "periodic", 0),
+            "axes, how many are reduced, must be a whole number of at least 1",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, said):
