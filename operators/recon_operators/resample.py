@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -160,8 +160,8 @@ class Downsample(LinearOperator):
         do not see (others = 0, as for a gradient); then its own equation gives s, and s gives it.
         """
         axes, reduced = tuple(range(-len(self.domain_shape), 0)), self.axes
-        zero = (..., *(0,) * reduced)
-        folding = (..., *(slice(None, None, side) for side in self.range_shape[-reduced:]))
+        zero: tuple[Any, ...] = (..., *(0,) * reduced)
+        folding: tuple[Any, ...] = (..., *(slice(None, None, side) for side in self.range_shape[-reduced:]))
         h_zero, group = h[zero], h[folding]  # the zero frequency and those that fold onto it
         unseen = others[zero] <= 0
         inverse = others.reciprocal()
