@@ -3,7 +3,6 @@
 Change PHOTONS (the dose), the number of angles, or "tv" to any prior that `recon list priors` names.
 """
 
-import torch
 from recon_data import samples
 
 import recon
@@ -16,9 +15,8 @@ mu = chest.attenuation()[::2, ::2]  # 1/mm; every second pixel, to be done in se
 ct = recon.operator("ct_parallel", shape=mu.shape, pixel_size=2 * chest.pixel_size[0], angles=120)
 sinogram = ct.measure(mu, noise=recon.noise("poisson", photons=PHOTONS), seed=0)
 
-# a line integral y has the variance 1 / counts, and counts = PHOTONS * exp(-y)
-counts = PHOTONS * torch.exp(-sinogram)
-solution = recon.solve(ct, "tv", sinogram, fidelity=("gaussian", {"weights": counts, "noise_level": 1.0}))
+# a line integral y has the variance 1 / counts, and counts = PHOTONS * exp(-y): the weights of pwls
+solution = recon.solve(ct, "tv", sinogram, fidelity=f"pwls:photons={PHOTONS}")
 
 images = {
     "FBP": ct.pinv(sinogram),

@@ -52,7 +52,13 @@ def recon_noise() -> list[NoiseEntry]:
             name="poisson",
             factory="recon.simulate:PoissonNoise",
             summary="photon noise of a transmission scan, on line integrals",
-            examples=(Example({"photons": 1e4}),),
+            examples=(Example({"photons": 1e4}), Example({"photons": 1e4, "electronic": 5.0})),
+        ),
+        NoiseEntry(
+            name="lower_dose",
+            factory="recon.simulate:LowerDoseNoise",
+            summary="what a CT scan of lower dose has more noise, on line integrals of the full dose",
+            examples=(Example({"photons": 1e5, "dose": 0.25, "electronic": 5.0}),),
         ),
     ]
 

@@ -19,7 +19,9 @@ class Gaussian:
         weights: w, broadcastable to the data, >= 0 (0 ignores a sample); None for 1 everywhere. The noise
             variance of sample j is taken as noise_level^2 / w_j.
         noise_level: noise standard deviation (of the real and of the imaginary part each, for complex data),
-            a number or one an item. None: estimated from the data where it is needed.
+            a number or one an item. None: estimated from the data where it is needed; with weights from the root
+            mean square of the noise, by the mean of 1 / w. Operators whose estimate is a median (photographs,
+            k-space) meet that only where the weights vary little: give the level where they vary much.
     """
 
     name = "gaussian"

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from recon import registry
 from recon.entries import ReaderEntry
+from recon.hounsfield import attenuation_of, hounsfield_of
 from recon.orientation import axis_codes, turn
 from recon.suggestions import did_you_mean
 
@@ -171,8 +172,7 @@ class Loaded:
                 f"attenuation() converts Hounsfield units, but {self.source or 'this image'} has "
                 f"unit '{self.unit}': use .data, or scale it yourself"
             )
-        _check_materials(water, air)
-        attenuation = (water + (water - air) / 1000 * self.data).clamp_min(0)
+        attenuation = attenuation_of(self.data, water=water, air=air).clamp_min(0)
         return attenuation if self.valid is None else attenuation.where(self.valid, 0)
 
     def hounsfield(self, water: float = 0.02, air: float = 0.0) -> Tensor:
@@ -188,8 +188,7 @@ class Loaded:
                 f"hounsfield() converts attenuation in 1/mm, but {self.source or 'this image'} has "
                 f"unit '{self.unit}'"
             )
-        _check_materials(water, air)
-        return 1000 / (water - air) * (self.data - water)
+        return hounsfield_of(self.data, water=water, air=air)
 
     def __repr__(self) -> str:
         parts = [f"shape={tuple(self.data.shape)}", f"dtype={str(self.data.dtype).removeprefix('torch.')}"]
@@ -202,11 +201,6 @@ class Loaded:
         if self.valid is not None:
             parts.append(f"padding={int((~self.valid).sum())} pixels")
         return f"Loaded({', '.join(parts)}, source='{self.source}')"
-
-
-def _check_materials(water: float, air: float) -> None:
-    if not 0 <= air < water < float("inf"):
-        raise ValueError(f"need 0 <= air < water, both in 1/mm; got air={air}, water={water}")
 
 
 def load(path: str | os.PathLike[str], *, reader: str | None = None, **options: Any) -> Loaded:

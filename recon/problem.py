@@ -284,21 +284,39 @@ class Problem:
 
     @cached_property
     def noise_level(self) -> Tensor:
-        """Noise standard deviation of each item: given with the data term, else estimated from the data."""
+        """Noise standard deviation of each item: given with the data term, else estimated from the data.
+
+        Operators estimate the root mean square of the noise, and sample j has the variance noise_level^2 / w_j:
+        with weights, noise_level^2 is the estimate squared over the mean of 1 / w_j.
+        """
         given = self.item_fidelity.noise_level
-        return (self.operator.noise_level(self.y) if given is None else given).to(self.strength)
+        if given is not None:
+            return given.to(self.strength)
+        estimate = self.operator.noise_level(self.y).to(self.strength)
+        weights = self.item_fidelity.weights
+        if weights is None:
+            return estimate
+        counted = self._counted.to(weights)
+        variances = (counted / weights.where(weights > 0, 1)).expand(self.items, *self.operator.range_shape)
+        mean = variances.flatten(1).sum(1) / counted.expand_as(variances).flatten(1).sum(1)
+        return estimate / mean.sqrt().to(self.strength)
 
     @cached_property
     def measured_values(self) -> Tensor:
         """How many real numbers were measured for each item, those of weight 0 left out."""
+        count = self._counted.expand(self.items, *self.operator.range_shape).flatten(1).sum(1)
+        return (count * (2 if self.y.is_complex() else 1)).to(self.strength)
+
+    @property
+    def _counted(self) -> Tensor:
+        """1 for samples that were measured and have a weight, else 0."""
         counted = torch.ones(self.operator.range_shape, device=self.y.device)
         mask = self.operator.sample_mask
         if mask is not None:
             counted = counted * mask.to(counted)
         if self.item_fidelity.weights is not None:
             counted = counted * (self.item_fidelity.weights > 0)
-        count = counted.expand(self.items, *self.operator.range_shape).flatten(1).sum(1)
-        return (count * (2 if self.y.is_complex() else 1)).to(self.strength)
+        return counted
 
     @cached_property
     def noise_norm(self) -> Tensor:

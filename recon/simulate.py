@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recon.parameters import Param
 
-__all__ = ["ComplexGaussianNoise", "GaussianNoise", "Noise", "PoissonNoise", "as_noise"]
+__all__ = ["ComplexGaussianNoise", "GaussianNoise", "LowerDoseNoise", "Noise", "PoissonNoise", "as_noise"]
 
 
 class Noise:
@@ -174,48 +174,124 @@ class ComplexGaussianNoise(Noise):
 class PoissonNoise(Noise):
     """Photon noise of a transmission measurement, on line integrals p of the attenuation (no unit).
 
-    Counts N ~ Poisson(photons exp(-p)), and y = -log(N / photons). A ray that no photon passed is counted as
-    0.1, as in LoDoPaB-CT (Leuschner et al. 2021, Scientific Data 8, 109).
+    Counts N ~ Poisson(photons exp(-p)) + electronic n with n ~ N(0, 1), and y = -log(N / photons). A ray that no
+    photon passed, and any count below, is counted as 0.1, as in LoDoPaB-CT (Leuschner et al. 2021, Scientific
+    Data 8, 109).
 
     Args:
         photons: mean number of photons that reach a detector pixel without an object in the way.
+        electronic: standard deviation of the detector's own noise [counts].
     """
 
     ZERO_COUNT: ClassVar[float] = 0.1
 
     def __init__(
-        self, photons: Annotated[float, Param("mean photons per ray without an object", unit="photons", gt=0)]
+        self,
+        photons: Annotated[float, Param("mean photons per ray without an object", unit="photons", gt=0)],
+        electronic: Annotated[
+            float, Param("standard deviation of the detector's own noise", unit="counts", ge=0)
+        ] = 0.0,
     ) -> None:
-        if not (math.isfinite(photons) and photons > 0):
-            raise ValueError(
-                f"PoissonNoise: photons is the mean count per ray and must be positive, got {photons}"
-            )
-        self.photons = float(photons)
+        self.photons, self.electronic = _checked_detector(type(self).__name__, photons, electronic)
 
     def __repr__(self) -> str:
-        return f"PoissonNoise(photons={self.photons:g} per ray)"
+        electronic = f", electronic={self.electronic:g}" if self.electronic else ""
+        return f"PoissonNoise(photons={self.photons:g} per ray{electronic})"
+
+    @property
+    def description(self) -> str:
+        """One line for the provenance of simulated data."""
+        if self.electronic:
+            lowest = (
+                f"electronic noise of standard deviation {self.electronic:g} counts, counts below "
+                f"{self.ZERO_COUNT:g} counted as that"
+            )
+        else:
+            lowest = f"zero counts counted as {self.ZERO_COUNT:g}"
+        return (
+            f"Poisson noise of a transmission measurement, {self.photons:g} photons per ray without object, "
+            f"{lowest}"
+        )
+
+    def _check(self, clean: Tensor) -> None:
+        _check_line_integrals(self, clean, self.photons)
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        counts = torch.poisson(self.photons * torch.exp(-clean), generator=generator)
+        if self.electronic:
+            counts += self.electronic * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+        return -torch.log(counts.clamp(min=self.ZERO_COUNT) / self.photons)
+
+
+class LowerDoseNoise(Noise):
+    """What a scan of lower dose has more noise: line integrals y of a full dose become those of a part of it.
+
+    y holds the noise of the full dose already, so only the difference is added. With m = photons exp(-y) photons
+    on a ray at full dose, of which a part d = `dose` is used, the variance
+
+        (1 - d) / (d m) + (1 - d^2) electronic^2 / (d m)^2
+
+    is added to 1 / m + electronic^2 / m^2, and the sum is that of the lower dose (Yu et al. 2012, J. Comput.
+    Assist. Tomogr. 36, 477). It is drawn from counts: of K ~ Poisson(m) photons, d on average are kept, and the
+    data gain log(K / m) - log(kept / (d m)), with electronic noise in both counts, correlated by d; counts below
+    0.1 are counted as that.
+
+    Args:
+        photons: mean number of photons that reach a detector pixel at full dose without an object in the way.
+        dose: the part of it that is used.
+        electronic: standard deviation of the detector's own noise [counts], the same at both doses.
+    """
+
+    def __init__(
+        self,
+        photons: Annotated[
+            float, Param("mean photons per ray at full dose without an object", unit="photons", gt=0)
+        ],
+        dose: Annotated[float, Param("part of the full dose that is used", gt=0, le=1)] = 0.25,
+        electronic: Annotated[
+            float, Param("standard deviation of the detector's own noise", unit="counts", ge=0)
+        ] = 0.0,
+    ) -> None:
+        self.photons, self.electronic = _checked_detector(type(self).__name__, photons, electronic)
+        if not 0 < dose <= 1:
+            raise ValueError(
+                f"LowerDoseNoise: dose is the part of the full dose, above 0 up to 1, got {dose}"
+            )
+        self.dose = float(dose)
+
+    def __repr__(self) -> str:
+        return (
+            f"LowerDoseNoise(photons={self.photons:g} per ray at full dose, dose={self.dose:g}, "
+            f"electronic={self.electronic:g})"
+        )
 
     @property
     def description(self) -> str:
         """One line for the provenance of simulated data."""
         return (
-            f"Poisson noise of a transmission measurement, {self.photons:g} photons per ray without object, "
-            f"zero counts counted as {self.ZERO_COUNT:g}"
+            f"noise from {self.photons:g} photons per ray without object down to {self.dose:g} of the dose, "
+            f"electronic noise of standard deviation {self.electronic:g} counts"
         )
 
+    def variance(self, y: Tensor) -> Tensor:
+        """The variance that is added to each line integral, to first order in 1 / counts."""
+        kept = self.dose * self.photons * torch.exp(-y)
+        return (1 - self.dose) / kept + (1 - self.dose**2) * (self.electronic / kept).square()
+
     def _check(self, clean: Tensor) -> None:
-        if clean.numel() == 0:
-            return
-        most = self.photons * math.exp(min(-float(clean.min()), 700.0))
-        if most > 2.0**53:
-            raise ValueError(
-                f"PoissonNoise: a line integral of {float(clean.min()):g} would be {most:g} photons on one "
-                "ray; the data must be line integrals of the attenuation (no unit, about 0 to 10)"
-            )
+        _check_line_integrals(self, clean, self.photons)
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        counts = torch.poisson(self.photons * torch.exp(-clean), generator=generator)
-        return -torch.log(counts.clamp(min=self.ZERO_COUNT) / self.photons)
+        mean, dose = self.photons * torch.exp(-clean), self.dose
+        kept = torch.poisson(dose * mean, generator=generator)
+        counted = kept + torch.poisson((1 - dose) * mean, generator=generator)
+        if self.electronic:
+            shared, other = self.electronic * torch.randn(
+                (2, *clean.shape), generator=generator, dtype=torch.float64
+            )
+            kept, counted = kept + shared, counted + dose * shared + math.sqrt(1 - dose**2) * other
+        least = PoissonNoise.ZERO_COUNT
+        return clean + torch.log(dose * counted.clamp(min=least) / kept.clamp(min=least))
 
 
 def as_noise(noise: Any) -> Noise:
@@ -239,6 +315,28 @@ def _item_generator(seed: int, index: int) -> torch.Generator:
     """A CPU generator for one item; SeedSequence keeps the streams of neighbouring seeds and items apart."""
     state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
     return torch.Generator(device="cpu").manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _checked_detector(name: str, photons: float, electronic: float) -> tuple[float, float]:
+    if not (math.isfinite(photons) and photons > 0):
+        raise ValueError(f"{name}: photons is the mean count per ray and must be positive, got {photons}")
+    if not (math.isfinite(electronic) and electronic >= 0):
+        raise ValueError(
+            f"{name}: electronic is a standard deviation in counts and cannot be {electronic}; give a number "
+            "from 0 on"
+        )
+    return float(photons), float(electronic)
+
+
+def _check_line_integrals(noise: Noise, clean: Tensor, photons: float) -> None:
+    if clean.numel() == 0:
+        return
+    most = photons * math.exp(min(-float(clean.min()), 700.0))
+    if most > 2.0**53:
+        raise ValueError(
+            f"{type(noise).__name__}: a line integral of {float(clean.min()):g} would be {most:g} photons on one "
+            "ray; the data must be line integrals of the attenuation (no unit, about 0 to 10)"
+        )
 
 
 def _checked_std(name: str, std: float) -> float:

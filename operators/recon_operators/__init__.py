@@ -229,6 +229,7 @@ def recon_operators() -> list[OperatorEntry]:
                 Example({"shape": (12, 8), "factor": 2}),
                 Example({"shape": (9, 12), "factor": 3, "kernel": "lanczos2", "boundary": "periodic"}),
                 Example({"shape": (8, 12), "factor": 4, "kernel": "box"}),
+                Example({"shape": (4, 6, 2), "factor": 2, "boundary": "periodic", "axes": 3}),
             ),
         ),
         OperatorEntry(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +24,9 @@ _REACH = {"lanczos3": 3.0, "lanczos2": 2.0, "bicubic": 2.0, "box": 0.5}
 
 
 class Downsample(LinearOperator):
-    """Antialiased reduction of the last two axes by a whole factor: ``(..., H, W)`` to ``(..., H/f, W/f)``.
+    """Antialiased reduction of the last axes by a whole factor: ``(..., H, W)`` to ``(..., H/f, W/f)``.
+
+    With ``axes=3`` volumes ``(..., D, H, W)`` become ``(..., D/f, H/f, W/f)``; other axes are left alone.
 
     Along each axis, output pixel i is the weighted mean of the input pixels j with weights k((j - c_i) / f):
     the kernel k is stretched by the factor f, and its centre c_i = (i + 1/2) f - 1/2 is the middle of the
@@ -37,69 +40,77 @@ class Downsample(LinearOperator):
     closed form (`solve_gram`).
 
     Args:
-        shape: image shape ``(..., H, W)``; other axes than the last two are left alone.
-        factor: how many times smaller, a divisor of H and W.
+        shape: image shape ``(..., H, W)``, or of a volume ``(..., D, H, W)``.
+        factor: how many times smaller, a divisor of every reduced side.
         kernel: ``"lanczos3"``, ``"lanczos2"``, ``"bicubic"`` (Keys 1981, a = -1/2) or ``"box"``.
         boundary: ``"renormalise"`` or ``"periodic"``.
+        axes: how many of the last axes are reduced: 2 for images and for stacks of them, 3 for volumes.
 
     Raises:
-        ValueError: sides that the factor does not divide, unknown kernel or boundary, or fewer than two axes.
+        ValueError: sides that the factor does not divide, unknown kernel or boundary, or fewer axes than are
+            to be reduced.
     """
 
     domain = "any"
 
     def __init__(
         self,
-        shape: Annotated[tuple[int, ...], Param("image shape (H, W)", unit="px", ge=1)],
+        shape: Annotated[
+            tuple[int, ...], Param("image shape (H, W), or of a volume (D, H, W)", unit="px", ge=1)
+        ],
         factor: Annotated[int, Param("how many times smaller each side becomes", ge=1)],
         kernel: Annotated[Kernel, Param("antialiasing kernel")] = "lanczos3",
         boundary: Annotated[
             Boundary, Param("at the border: weights scaled up to sum 1, or the image repeated")
         ] = "renormalise",
+        axes: Annotated[int, Param("how many of the last axes are reduced", ge=1)] = 2,
     ) -> None:
-        shape, factor = tuple(shape), _checked_factor(tuple(shape), factor)
+        shape, axes = tuple(shape), _checked_axes(tuple(shape), axes)
+        factor = _checked_factor(shape[-axes:], factor)
         if kernel not in _REACH:
             raise ValueError(f"kernel must be one of {', '.join(_REACH)}, got {kernel!r}")
         if boundary not in ("renormalise", "periodic"):
             raise ValueError(f"boundary must be 'renormalise' or 'periodic', got {boundary!r}")
-        super().__init__(shape, (*shape[:-2], shape[-2] // factor, shape[-1] // factor))
-        self.factor, self.kernel, self.boundary = factor, kernel, boundary
+        super().__init__(shape, (*shape[:-axes], *(side // factor for side in shape[-axes:])))
+        self.factor, self.kernel, self.boundary, self.axes = factor, kernel, boundary, axes
         self.nonnegative = kernel == "box"
         self._derived = Derived()
-        for name, side in (("_rows", shape[-2]), ("_columns", shape[-1])):
+        self._names = tuple(f"_weights{axis}" for axis in range(-axes, 0))
+        for name, side in zip(self._names, shape[-axes:], strict=True):
             matrix = downsampling_matrix(side, factor, kernel, periodic=boundary == "periodic")
             self.register_buffer(name, matrix, persistent=False)
 
     def _forward(self, x: Tensor) -> Tensor:
-        return _separable(x, self._matrix("_rows", x.dtype), self._matrix("_columns", x.dtype))
+        return _separable(x, [self._matrix(name, x.dtype) for name in self._names])
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return _separable(y, self._matrix("_rows", y.dtype).T, self._matrix("_columns", y.dtype).T)
+        return _separable(y, [self._matrix(name, y.dtype).T for name in self._names])
 
     def _norm(self) -> float:
-        """Product of the largest singular values along the two axes."""
-        return (
-            math.prod(float(self._modes(name, torch.float64)[0].max()) for name in ("_rows", "_columns"))
-            ** 0.5
-        )
+        """Product of the largest singular values along the axes."""
+        return math.prod(float(self._modes(name, torch.float64)[0].max()) for name in self._names) ** 0.5
 
     def _pinv(self, y: Tensor) -> Tensor:  # type: ignore[override]
         """Interpolation with the own kernel (bicubic for the box): the adjoint, scaled to keep constants."""
-        return _separable(y, self._interpolation("_rows", y.dtype), self._interpolation("_columns", y.dtype))
+        return _separable(y, [self._interpolation(name, y.dtype) for name in self._names])
 
     def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:
         """Exact where every term is the identity, or periodic like the operator itself; else None.
 
-        Identity terms: the singular vectors of the two matrices along the axes diagonalise the problem.
-        Periodic terms: Woodbury's formula in the Fourier domain, where f^2 frequencies fold onto one (Zhao et
-        al., Fast single image super-resolution, IEEE Trans. Image Process. 25, 2016).
+        Identity terms: the singular vectors of the matrices along the axes diagonalise the problem. Periodic
+        terms: Woodbury's formula in the Fourier domain, where f^n frequencies of n axes fold onto one (Zhao et
+        al., Fast single image super-resolution, IEEE Trans. Image Process. 25, 2016, for n = 2).
         """
         if terms and all(isinstance(term, Identity) for term in terms):
             return self._solve_in_modes(b, sum(rho))
         if self.boundary == "periodic":
             h = self._spectrum(b.dtype)
             others = term_symbol(h.real, rho, terms, approximate=False)
-            return None if others is None or _is_singular(others) else self._folded_solver(h, others)(b)
+            return (
+                None
+                if others is None or _is_singular(others, self.axes)
+                else self._folded_solver(h, others)(b)
+            )
         return None
 
     def preconditioner(
@@ -108,15 +119,15 @@ class Downsample(LinearOperator):
         """The exact inverse of the periodic version of operator and terms."""
         h = self._spectrum(torch.float32)
         others = term_symbol(h.real, rho, terms, approximate=True)
-        return None if others is None or _is_singular(others) else self._folded_solver(h, others)
+        return None if others is None or _is_singular(others, self.axes) else self._folded_solver(h, others)
 
     def fourier_symbol(self) -> Tensor | None:
         """Only without reduction: a factor above 1 folds frequencies, which no symbol describes."""
         return self.approximate_symbol() if self.factor == 1 and self.boundary == "periodic" else None
 
     def approximate_symbol(self) -> Tensor:
-        """|h|^2 / f^2, with h the Fourier transform of the kernel: folding left out."""
-        symbol = self._spectrum(torch.float64).abs().square() / self.factor**2
+        """|h|^2 / f^n, with n the reduced axes and h the Fourier transform of the kernel: folding left out."""
+        symbol = self._spectrum(torch.float64).abs().square() / self.factor**self.axes
         return symbol.expand(self.domain_shape)
 
     def noise_level(self, y: Tensor) -> Tensor:
@@ -132,54 +143,55 @@ class Downsample(LinearOperator):
     def _solve_in_modes(self, b: Tensor, rho: Step) -> Tensor | None:
         if float(torch.as_tensor(rho).min()) <= 0:
             return None
-        row_values, row_vectors = self._modes("_rows", b.dtype)
-        column_values, column_vectors = self._modes("_columns", b.dtype)
-        squares = row_values.unsqueeze(-1) * column_values
-        seen = _separable(b, row_vectors.T, column_vectors.T)
-        unseen = b - _separable(seen, row_vectors, column_vectors)
-        return _separable(seen / (squares + rho), row_vectors, column_vectors) + unseen / rho
+        modes = [self._modes(name, b.dtype) for name in self._names]
+        squares = functools.reduce(
+            lambda grid, values: grid.unsqueeze(-1) * values, (values for values, _ in modes)
+        )
+        vectors = [vectors for _, vectors in modes]
+        seen = _separable(b, [matrix.T for matrix in vectors])
+        unseen = b - _separable(seen, vectors)
+        return _separable(seen / (squares + rho), vectors) + unseen / rho
 
     def _folded_solver(self, h: Tensor, others: Tensor) -> Callable[[Tensor], Tensor]:
         """Return b -> (A^H A + F^H diag(others) F)^-1 b for the periodic A with spectrum h.
 
-        A group of f^2 frequencies k that fold onto one shares s = sum_k h_k X_k / f^2, and each of them obeys
+        A group of the f^n frequencies k that fold onto one shares s = sum_k h_k X_k / f^n, and each of them obeys
         conj(h_k) s + others_k X_k = B_k. Eliminating X gives s. The zero frequency may be one that the terms
         do not see (others = 0, as for a gradient); then its own equation gives s, and s gives it.
         """
-        axes = tuple(range(-len(self.domain_shape), 0))
-        rows, columns = self.range_shape[-2:]
-        h_zero, group = h[0, 0], h[::rows, ::columns]  # the zero frequency and those that fold onto it
-        unseen = others[..., 0, 0] <= 0
+        axes, reduced = tuple(range(-len(self.domain_shape), 0)), self.axes
+        zero: tuple[Any, ...] = (..., *(0,) * reduced)
+        folding: tuple[Any, ...] = (..., *(slice(None, None, side) for side in self.range_shape[-reduced:]))
+        h_zero, group = h[zero], h[folding]  # the zero frequency and those that fold onto it
+        unseen = others[zero] <= 0
         inverse = others.reciprocal()
-        inverse[..., 0, 0] = torch.where(unseen, 1, inverse[..., 0, 0])
+        inverse[zero] = torch.where(unseen, 1, inverse[zero])
         weighted = h * inverse
         denominator = 1 + self._fold(h.conj() * weighted).real
-        spread = self._unfolded(weighted.conj())
 
         def apply(b: Tensor) -> Tensor:
             B = torch.fft.fftn(b, dim=axes)
             s = self._fold(weighted * B) / denominator
-            s_zero = torch.where(unseen, B[..., 0, 0] / h_zero.conj(), s[..., 0, 0])
-            s[..., 0, 0] = s_zero
-            X = B * inverse - (spread * s.unsqueeze(-2).unsqueeze(-4)).flatten(-4, -3).flatten(-2, -1)
-            rest = (group * X[..., ::rows, ::columns]).sum((-2, -1)) - h_zero * X[..., 0, 0]
-            X[..., 0, 0] = torch.where(unseen, (self.factor**2 * s_zero - rest) / h_zero, X[..., 0, 0])
+            s_zero = torch.where(unseen, B[zero] / h_zero.conj(), s[zero])
+            s[zero] = s_zero
+            X = B * inverse - weighted.conj() * self._unfold(s)
+            rest = (group * X[folding]).flatten(-reduced).sum(-1) - h_zero * X[zero]
+            X[zero] = torch.where(unseen, (self.factor**reduced * s_zero - rest) / h_zero, X[zero])
             if b.is_complex():
                 return torch.fft.ifftn(X, dim=axes)
             return torch.fft.irfftn(X[..., : b.shape[-1] // 2 + 1], s=self.domain_shape, dim=axes)
 
         return apply
 
-    def _unfolded(self, spectrum: Tensor) -> Tensor:
-        """(..., f, H/f, f, W/f): the frequencies that fold onto one side by side."""
-        rows, columns = self.range_shape[-2:]
-        return spectrum.unflatten(-1, (self.factor, columns)).unflatten(-3, (self.factor, rows))
+    def _unfold(self, spectrum: Tensor) -> Tensor:
+        """The value of each frequency of the small grid at those that fold onto it."""
+        return spectrum.repeat(*(1,) * (spectrum.ndim - self.axes), *(self.factor,) * self.axes)
 
     def _fold(self, spectrum: Tensor) -> Tensor:
-        """Sum over the frequencies that downsampling makes one, over f^2."""
-        rows, columns = self.range_shape[-2:]
-        folded = spectrum.unflatten(-2, (self.factor, rows)).sum(-3)
-        return folded.unflatten(-1, (self.factor, columns)).sum(-2) / self.factor**2
+        """Sum over the frequencies that downsampling makes one, over f^n."""
+        for axis in range(-self.axes, 0):
+            spectrum = spectrum.unflatten(axis, (self.factor, self.range_shape[axis])).sum(axis - 1)
+        return spectrum / self.factor**self.axes
 
     # What is computed once
 
@@ -216,17 +228,19 @@ class Downsample(LinearOperator):
         return modes
 
     def _spectrum(self, dtype: torch.dtype) -> Tensor:
-        """h on the unshifted FFT grid of the last two axes: A x = every f-th pixel of F^-1 (h F x)."""
+        """h on the unshifted FFT grid of the reduced axes: A x = every f-th pixel of F^-1 (h F x)."""
         wanted = complex_dtype(dtype)
 
-        def make() -> Tensor:
-            vectors = []
-            for side in self.domain_shape[-2:]:
-                matrix = downsampling_matrix(side, self.factor, self.kernel, periodic=True)
-                vectors.append(torch.fft.fft(matrix[0]).conj())
-            return (vectors[0].unsqueeze(-1) * vectors[1]).to(self.get_buffer("_rows").device, wanted)
+        source = self.get_buffer(self._names[0])
 
-        spectrum: Tensor = self._derived.get(("spectrum", wanted), self.get_buffer("_rows"), make)
+        def make() -> Tensor:
+            spectrum = torch.ones((), dtype=torch.complex128)
+            for side in self.domain_shape[-self.axes :]:
+                matrix = downsampling_matrix(side, self.factor, self.kernel, periodic=True)
+                spectrum = spectrum.unsqueeze(-1) * torch.fft.fft(matrix[0]).conj()
+            return spectrum.to(source.device, wanted)
+
+        spectrum: Tensor = self._derived.get(("spectrum", wanted), source, make)
         return spectrum
 
 
@@ -255,31 +269,40 @@ def _kernel_values(kernel: Kernel, distance: Tensor) -> Tensor:
     return (torch.sinc(d) * torch.sinc(d / reach)).where(d < reach, 0)
 
 
-def _separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """rows x columns^T over the last two axes of a real or complex tensor."""
+def _separable(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Each matrix along its axis, the last along the last, of a real or complex tensor."""
     if x.is_complex():
-        return torch.complex(_separable(x.real, rows, columns), _separable(x.imag, rows, columns))
-    return rows @ (x @ columns.T)
+        return torch.complex(_separable(x.real, matrices), _separable(x.imag, matrices))
+    x = x @ matrices[-1].T
+    for axis, matrix in enumerate(reversed(matrices[:-1]), 2):
+        x = (matrix @ x.movedim(-axis, -2)).movedim(-2, -axis)
+    return x.contiguous()
 
 
-def _is_singular(others: Tensor) -> bool:
+def _is_singular(others: Tensor, axes: int) -> bool:
     """Whether a frequency other than zero is left without a term."""
-    return bool((others.flatten(-2)[..., 1:] <= 0).any())
+    return bool((others.flatten(-axes)[..., 1:] <= 0).any())
 
 
-def _checked_factor(shape: tuple[int, ...], factor: int) -> int:
-    if len(shape) < 2:
-        raise ValueError(f"shape must be (..., H, W), got {shape}")
+def _checked_axes(shape: tuple[int, ...], axes: int) -> int:
+    if axes != int(axes) or axes < 1:
+        raise ValueError(f"axes, how many are reduced, must be a whole number of at least 1, got {axes}")
+    if len(shape) < axes:
+        names = {1: "(..., W)", 2: "(..., H, W)", 3: "(..., D, H, W)"}.get(axes, f"of {axes} axes")
+        raise ValueError(f"shape must be {names}, got {shape}")
+    return int(axes)
+
+
+def _checked_factor(sides: tuple[int, ...], factor: int) -> int:
     if factor != int(factor) or factor < 1:
         raise ValueError(f"factor must be a whole number of at least 1, got {factor}")
     factor = int(factor)
-    height, width = shape[-2:]
-    if height % factor or width % factor:
-        fitting = (height - height % factor, width - width % factor)
+    if any(side % factor for side in sides):
+        fitting = [side - side % factor for side in sides]
+        given, cropped = (" x ".join(map(str, lengths)) for lengths in (sides, fitting))
         raise ValueError(
-            f"factor {factor} does not divide the image sides {height} x {width}: crop the image to "
-            f"{fitting[0]} x {fitting[1]}, or pad it"
+            f"factor {factor} does not divide the image sides {given}: crop the image to {cropped}, or pad it"
             if min(fitting)
-            else f"factor {factor} is larger than the image {height} x {width}"
+            else f"factor {factor} is larger than the image {given}"
         )
     return factor

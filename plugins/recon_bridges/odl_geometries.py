@@ -17,9 +17,10 @@ def odl_geometry(
     """The line integrals of an ODL geometry as an operator of ours; lengths are taken as mm.
 
     A `Parallel2dGeometry` whose axis of rotation is the middle of the image becomes `ParallelBeam`
-    (``ct_parallel``): no ODL is involved any more. Every other geometry (fan beam, cone beam, a shifted
-    axis) is projected by ODL's own ray transform through `from_odl`: by ASTRA on the CPU in 2-D, on a GPU in
-    3-D; in single precision, which is all that ASTRA takes.
+    (``ct_parallel``), and such a `FanBeamGeometry` with a flat detector across the central ray becomes `FanBeam`
+    (``ct_fan``): no ODL is involved any more. Every other geometry (cone beam, a mirrored or tilted
+    detector, a shifted axis or source) is projected by ODL's own ray transform through `from_odl`: by ASTRA on
+    the CPU in 2-D, on a GPU in 3-D; in single precision, which is all that ASTRA takes.
 
     The conversion follows the geometry's own definition. ODL 1.0's CPU projectors agree with it only where the
     detector is centred and has its default axis; where they alone could project, other scans are refused.
@@ -35,7 +36,8 @@ def odl_geometry(
     Raises:
         TypeError: no geometry, or no image space.
         ImportError: a 3-D geometry where ASTRA sees no GPU.
-        ValueError: a 2-D parallel scan that neither `ParallelBeam` nor ODL's CPU projectors compute.
+        ValueError: a 2-D parallel scan that neither `ParallelBeam` nor ODL's CPU projectors compute, or a fan
+            beam with a curved detector, which nothing here computes.
     """
     odl, tomo = library("odl"), library("odl.applications.tomo")
     transform = None
@@ -49,9 +51,14 @@ def odl_geometry(
         raise TypeError(
             f"odl_geometry needs the image space, odl.uniform_discr(...), got {type(space).__name__}"
         )
-    ours = _parallel_beam(geometry, space)
+    ours = _parallel_beam(geometry, space) or _fan_beam(geometry, space)
     if ours is not None:
         return ours
+    if isinstance(geometry, tomo.FanBeamGeometry) and not isinstance(geometry.detector, tomo.Flat1dDetector):
+        raise ValueError(
+            f"the curved detector of {geometry!r} is projected neither by ODL nor by FanBeam: resample the data to "
+            "a flat detector"
+        )
     if transform is None:
         if geometry.ndim == 3 and not tomo.ASTRA_CUDA_AVAILABLE:
             raise ImportError(
@@ -67,38 +74,106 @@ def odl_geometry(
 def _parallel_beam(geometry: Any, space: Any) -> LinearOperator | None:
     """`ParallelBeam` of the same rays, or None where it has no such scan.
 
-    ODL's image axes are x and y, both ascending; ours are rows from the top and columns. The array [i, j] seen
-    as row i and column j turns ODL's plane by -90 degrees: (X, Y) = (y, -x). A point q of the image,
-    measured from its middle c, falls on the detector at u = axis(phi) . (q + c - reference(phi)), and ours at
+    A point q of the image falls on the detector at u = axis(phi) . (q - reference(phi)), and ours at
     X cos(theta) + Y sin(theta) - offset; so theta is the direction of the turned axis, and the offset
-    -axis . (c - reference), if that is the same in every view.
+    axis . reference, if that is the same in every view.
     """
-    tomo = library("odl.applications.tomo")
-    detector = geometry.det_partition
-    if not isinstance(geometry, tomo.Parallel2dGeometry) or space.is_complex:
+    if not isinstance(geometry, library("odl.applications.tomo").Parallel2dGeometry):
         return None
-    if not (space.is_uniform and detector.is_uniform and _cells_are_centred(detector, space.partition)):
+    pixels = _pixels(geometry, space)
+    if pixels is None:
         return None
-    sides = np.asarray(space.cell_sides, dtype=float)
-    if not np.isclose(sides[0], sides[1], rtol=1e-6):
-        return None
-    angles = np.asarray(geometry.angles, dtype=float)
-    axes = np.asarray(geometry.det_axis(angles))
-    middle = (np.asarray(space.min_pt) + np.asarray(space.max_pt)) / 2
-    shift = np.einsum("vk,vk->v", axes, middle - np.asarray(geometry.det_refpoint(angles)))
-    element = float(detector.cell_sides[0])
+    element = float(geometry.det_partition.cell_sides[0])
+    axes, references = (
+        _turned(geometry.det_axis(_angles(geometry))),
+        _around_middle(geometry, space, "det_refpoint"),
+    )
+    shift = _along(axes, references)
     if np.ptp(shift) > 1e-6 * element:
         return None
     from recon_operators import ParallelBeam
 
     return ParallelBeam(
-        shape=tuple(space.shape),
-        pixel_size=float(sides[0]),
-        angles=np.arctan2(-axes[:, 0], axes[:, 1]).tolist(),
-        detectors=int(detector.shape[0]),
+        **pixels,
+        angles=np.arctan2(axes[:, 1], axes[:, 0]).tolist(),
+        detectors=int(geometry.det_partition.shape[0]),
         detector_size=element,
-        detector_offset=float(detector.mid_pt[0]) - float(shift.mean()),
+        detector_offset=float(geometry.det_partition.mid_pt[0]) + float(shift.mean()),
     )
+
+
+def _fan_beam(geometry: Any, space: Any) -> LinearOperator | None:
+    """`FanBeam` of the same rays, or None where it has no such scan.
+
+    Ours has the source at -source_origin n and the detector's points at origin_detector n + u a, with the axis
+    a = (cos theta, sin theta) and n = (-sin theta, cos theta). So the turned axis must be across the central ray
+    and have the source on that side of it, and distances and shift must be the same in every view.
+    """
+    tomo = library("odl.applications.tomo")
+    if not isinstance(geometry, tomo.FanBeamGeometry) or not isinstance(
+        geometry.detector, tomo.Flat1dDetector
+    ):
+        return None
+    pixels = _pixels(geometry, space)
+    if pixels is None:
+        return None
+    axes = _turned(geometry.det_axis(_angles(geometry)))
+    normals = np.stack([-axes[:, 1], axes[:, 0]], axis=1)
+    sources, references = (_around_middle(geometry, space, name) for name in ("src_position", "det_refpoint"))
+    source, detector = -_along(normals, sources), _along(normals, references)
+    aside, shift = _along(axes, sources), _along(axes, references)
+    element = float(geometry.det_partition.cell_sides[0])
+    tolerance = 1e-6 * min(element, pixels["pixel_size"])
+    if np.abs(aside).max() > tolerance or max(map(np.ptp, (source, detector, shift))) > tolerance:
+        return None
+    radius = np.hypot(*space.shape) * pixels["pixel_size"] / 2
+    if source.mean() <= radius + pixels["pixel_size"] or detector.mean() < -tolerance:
+        return None  # a source inside the image, or a detector between source and axis
+    from recon_operators import FanBeam
+
+    return FanBeam(
+        **pixels,
+        angles=np.arctan2(axes[:, 1], axes[:, 0]).tolist(),
+        source_origin=float(source.mean()),
+        origin_detector=max(0.0, float(detector.mean())),
+        detectors=int(geometry.det_partition.shape[0]),
+        detector_size=element,
+        detector_offset=float(geometry.det_partition.mid_pt[0]) + float(shift.mean()),
+    )
+
+
+def _pixels(geometry: Any, space: Any) -> dict[str, Any] | None:
+    """Shape and size of square pixels, or None for images and detectors of another kind."""
+    detector = geometry.det_partition
+    if space.is_complex or not (space.is_uniform and detector.is_uniform):
+        return None
+    sides = np.asarray(space.cell_sides, dtype=float)
+    if not (_cells_are_centred(detector, space.partition) and np.isclose(sides[0], sides[1], rtol=1e-6)):
+        return None
+    return {"shape": tuple(space.shape), "pixel_size": float(sides[0])}
+
+
+def _turned(vectors: Any) -> Any:
+    """ODL's image axes are x and y, both ascending; ours are rows from the top and columns.
+
+    The array [i, j] seen as row i and column j turns ODL's plane by -90 degrees: (X, Y) = (y, -x).
+    """
+    vectors = np.asarray(vectors, dtype=float)
+    return np.stack([vectors[:, 1], -vectors[:, 0]], axis=1)
+
+
+def _around_middle(geometry: Any, space: Any, position: str) -> Any:
+    """A position in every view, measured from the middle of the image, in our plane."""
+    middle = (np.asarray(space.min_pt) + np.asarray(space.max_pt)) / 2
+    return _turned(np.asarray(getattr(geometry, position)(_angles(geometry))) - middle)
+
+
+def _angles(geometry: Any) -> Any:
+    return np.asarray(geometry.angles, dtype=float)
+
+
+def _along(directions: Any, vectors: Any) -> Any:
+    return np.einsum("vk,vk->v", directions, vectors)
 
 
 def _refuse_ignored_detector(geometry: Any, impl: str) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from recon import registry
+from recon.benchmarks.scores import Row, scored, solved
 from recon.linear import LinearOperator
-from recon.metrics import PSNR, SSIM
-from recon.solving import ConvergenceWarning, solve
 
 SIDE, FINE_SIDE, VIEWS, DETECTORS, REACH = 128, 400, 30, 183, 90.51
 NOISE = 0.025  # of the mean magnitude of an image's data
@@ -49,16 +46,6 @@ class Scan:
     images: Tensor
     data: Tensor
     noise_level: Tensor
-
-
-@dataclass(frozen=True)
-class Row:
-    """Mean scores of one method: PSNR [dB] and SSIM, data range of each image its own; seconds for all."""
-
-    method: str
-    psnr: float
-    ssim: float
-    seconds: float
 
 
 def scan(images: int, seed: int = SEED) -> Scan:
@@ -100,41 +87,15 @@ def run(
     report("simulating the scan")
     problem = scan(images)
     rows = [
-        _row(
+        scored(
             "FBP, Hann window, cutoff 0.7051",
-            problem,
+            problem.images,
             lambda: problem.operator.pinv(problem.data, filter="hann", cutoff=0.7051),
         )
     ]
+    fidelity = ("gaussian", {"noise_level": problem.noise_level})
     for spec in priors:
         report(f"reconstructing with {spec}")
-        rows.append(_row(spec, problem, lambda spec=spec: _solved(problem, spec)))  # type: ignore[misc]
+        reconstruct = partial(solved, problem.operator, problem.data, spec, "box", fidelity)
+        rows.append(scored(spec, problem.images, reconstruct))
     return rows
-
-
-def _solved(problem: Scan, spec: str) -> Tensor:
-    prior: Any = None
-    for name in (*spec.split("+"), "box"):
-        made = registry.make("prior", name.strip())
-        prior = made if prior is None else prior + made
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the scores tell
-        return solve(
-            problem.operator, prior, problem.data, fidelity=("gaussian", {"noise_level": problem.noise_level})
-        ).image
-
-
-def _row(method: str, problem: Scan, reconstruct: Callable[[], Tensor]) -> Row:
-    began = time.perf_counter()
-    images = reconstruct()
-    seconds = time.perf_counter() - began
-    pairs = list(zip(images, problem.images, strict=True))
-
-    def mean(metric: type[PSNR] | type[SSIM]) -> float:
-        scores = [
-            metric(data_range=float(truth.max() - truth.min()))(image, truth, item_ndim=2)
-            for image, truth in pairs
-        ]
-        return sum(map(float, scores)) / len(scores)
-
-    return Row(method, mean(PSNR), mean(SSIM), seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,7 +11,9 @@ from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 
 def benchmark_command(
-    name: Annotated[Literal["ellipses"], typer.Argument(help="Which benchmark: ellipses.")],
+    name: Annotated[
+        Literal["ellipses", "lodopab"], typer.Argument(help="Which benchmark: ellipses or lodopab.")
+    ],
     prior: Annotated[
         list[str] | None,
         typer.Option(
@@ -19,31 +21,58 @@ def benchmark_command(
         ),
     ] = None,
     images: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, max=3200, metavar="N", help="How many images; the published figures are for 100."
+            min=1,
+            max=3200,
+            metavar="N",
+            help="ellipses: how many images, 100 without it; the published figures are for 100.",
         ),
-    ] = 100,
+    ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="lodopab: a CT slice in HU, of 362 x 362 pixels or more, or a folder of them; without it the "
+            "samples that ship. May be repeated.",
+        ),
+    ] = None,
+    reduced: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=18,
+            metavar="N",
+            help="lodopab: image, views and detector N times smaller than published; beyond 3 the coarse grid, not "
+            "the photons, limits the figures.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a published benchmark and compare with its published figures.
 
-    ellipses: generated images, 30 noisy parallel views (DIVal). Without --prior: FBP and total variation.
+    ellipses: generated images, 30 noisy parallel views (DIVal). lodopab: the recipe of LoDoPaB-CT, 4096 photons a
+    ray, on CT slices that ship or are given: not the data set. Without --prior: FBP and total variation.
     """
-    from recon.benchmarks import ellipses
     from recon.provenance import environment
 
-    rows = ellipses.run(images, tuple(prior or ["tv"]), lambda text: typer.echo(text, err=True))
+    priors = tuple(prior or ["tv"])
+    if name == "ellipses":
+        _refuse(name, {"--slices": slices, "--reduced": reduced})
+        about, rows, published, note = _ellipses(priors, images or 100)
+    else:
+        _refuse(name, {"--images": images})
+        about, rows, published, note = _lodopab(priors, slices, reduced or 1)
     if as_json:
         print_json(
             {
                 "benchmark": name,
-                "images": images,
+                **about,
                 "rows": [asdict(row) for row in rows],
                 "published": [
-                    {"method": method, "psnr": psnr, "ssim": ssim}
-                    for method, psnr, ssim in ellipses.PUBLISHED
+                    {"method": method, "psnr": psnr, "ssim": ssim} for method, psnr, ssim in published
                 ],
+                "note": note,
                 "environment": environment(),
             }
         )
@@ -51,10 +80,43 @@ def benchmark_command(
     table = new_table("method", "PSNR, dB", "SSIM", "seconds")
     for row in rows:
         add_row(table, f"recon: {row.method}", f"{row.psnr:.2f}", f"{row.ssim:.4f}", f"{row.seconds:.1f}")
-    for method, psnr, ssim in ellipses.PUBLISHED:
+    for method, psnr, ssim in published:
         add_row(table, f"published: {method}", f"{psnr:.2f}", f"{ssim:.4f}", "")
     console().print(table)
-    typer.echo(
+    typer.echo(note)
+
+
+def _ellipses(priors: tuple[str, ...], images: int) -> tuple[dict[str, Any], Any, Any, str]:
+    from recon.benchmarks import ellipses
+
+    rows = ellipses.run(images, priors, _tell)
+    note = (
         f"means over the first {images} test images; PSNR and SSIM (7 x 7) with the range of each image; published "
         "figures: DIVal, 100 images"
     )
+    return {"images": images}, rows, ellipses.PUBLISHED, note
+
+
+def _lodopab(
+    priors: tuple[str, ...], slices: list[str] | None, reduced: int
+) -> tuple[dict[str, Any], Any, Any, str]:
+    from recon.benchmarks import lodopab
+
+    names = tuple(slices or lodopab.SAMPLES)
+    rows = lodopab.run(names, priors, reduced, _tell)
+    smaller = f", everything {reduced} times smaller than published" if reduced > 1 else ""
+    note = (
+        f"means over the slices of {', '.join(names)}{smaller}; PSNR and SSIM (7 x 7) with the range of each image; "
+        f"published figures: the first 100 test images. {lodopab.NOT_THE_DATA_SET}."
+    )
+    return {"slices": list(names), "reduced": reduced}, rows, lodopab.PUBLISHED, note
+
+
+def _refuse(name: str, options: dict[str, Any]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise typer.BadParameter(f"{option} is not an option of the benchmark {name}")
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)

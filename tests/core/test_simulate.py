@@ -12,7 +12,7 @@ from recon.entries import NoiseEntry
 from recon.hookspecs import hookimpl
 from recon.parameters import ArgumentValueError
 from recon.registry import Registry, UnknownNameError, using
-from recon.simulate import ComplexGaussianNoise, GaussianNoise, Noise, PoissonNoise, as_noise
+from recon.simulate import ComplexGaussianNoise, GaussianNoise, LowerDoseNoise, Noise, PoissonNoise, as_noise
 
 MANY = 400_000
 
@@ -28,7 +28,12 @@ def data_for(noise: Noise, *shape: int) -> Tensor:
     return 4.0 * torch.rand(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
-ALL = [GaussianNoise(std=0.3), ComplexGaussianNoise(std=0.3), PoissonNoise(photons=200.0)]
+ALL = [
+    GaussianNoise(std=0.3),
+    ComplexGaussianNoise(std=0.3),
+    PoissonNoise(photons=200.0),
+    LowerDoseNoise(photons=2e3, electronic=5.0),
+]
 every_noise = pytest.mark.parametrize("noise", ALL, ids=lambda noise: type(noise).__name__)
 
 
@@ -68,6 +73,43 @@ def test_poisson_at_low_counts_has_the_poisson_probabilities_and_counts_zero_as_
         expected = math.exp(-rate) * rate**k / math.factorial(k)
         seen = float(((counts - (k or 0.1)).abs() < 1e-9).double().mean())
         assert seen == pytest.approx(expected, abs=5 * math.sqrt(expected / MANY))
+
+
+def test_electronic_noise_adds_its_variance_and_changes_nothing_without_it():
+    photons, p, electronic = 1e4, 1.5, 60.0
+    clean = torch.full((MANY,), p, dtype=torch.float64)
+    y = PoissonNoise(photons, electronic)(clean, item_ndim=1)
+    rate = photons * math.exp(-p)
+    # the next terms of the expansion are below 1 %; a variance of MANY samples has an error of sqrt(2 / MANY)
+    assert float(y.var()) == pytest.approx(
+        1 / rate + (electronic / rate) ** 2, rel=0.01 + 5 * (2 / MANY) ** 0.5
+    )
+    assert torch.isfinite(PoissonNoise(1.0, 50.0)(clean, item_ndim=1)).all()  # counts below zero too
+    assert torch.equal(
+        PoissonNoise(photons, 0.0)(clean, item_ndim=1), PoissonNoise(photons)(clean, item_ndim=1)
+    )
+    with pytest.raises(ValueError, match="electronic is a standard deviation in counts and cannot be -1"):
+        PoissonNoise(photons, -1.0)
+
+
+@pytest.mark.parametrize("electronic", [0.0, 60.0])
+def test_full_dose_data_with_the_noise_of_a_lower_dose_added_are_data_of_that_dose(electronic):
+    photons, p, dose = 2e4, 1.5, 0.3
+    clean = torch.full((MANY,), p, dtype=torch.float64)
+    full = PoissonNoise(photons, electronic)(clean, item_ndim=1, seed=1)
+    model = LowerDoseNoise(photons, dose, electronic)
+    lower = model(full, item_ndim=1, seed=2)
+    counts = dose * photons * math.exp(-p)
+    truth = 1 / counts + (electronic / counts) ** 2
+    # the next terms of the expansion are of relative size 3 / counts = 0.2 % (four times that with electronic noise)
+    assert float(lower.var()) == pytest.approx(truth, rel=0.01 + 5 * (2 / MANY) ** 0.5)
+    assert float((lower - full).var()) == pytest.approx(
+        float(model.variance(clean[:1])), rel=0.01 + 5 * (2 / MANY) ** 0.5
+    )
+    assert float(lower.mean()) == pytest.approx(p, abs=truth + 5 * (truth / MANY) ** 0.5)
+    assert torch.equal(LowerDoseNoise(photons, 1.0, electronic)(full, item_ndim=1), full)
+    with pytest.raises(ValueError, match="above 0 up to 1, got 25"):
+        LowerDoseNoise(photons, 25)
 
 
 def test_a_ray_without_photons_stays_finite():

@@ -279,7 +279,7 @@ def test_attenuation_of_anything_but_hounsfield_units_is_refused(unit):
     ("water", "air"), [(0, 0), (-0.02, 0), (0.02, 0.02), (0.02, -1), (float("nan"), 0), (20, 30)]
 )
 def test_attenuation_of_impossible_materials_is_refused(water, air):
-    with pytest.raises(ValueError, match="need 0 <= air < water, both in 1/mm; got air="):
+    with pytest.raises(ValueError, match="need 0 <= air < water, both in one unit; got air="):
         chest([1.0]).attenuation(water, air)
 
 

@@ -91,10 +91,65 @@ def test_further_axes_are_left_alone():
     assert torch.equal(one(x), all_at_once(x))
 
 
+def written_out(x, factor, kernel, periodic):
+    """The definition along the last axis in NumPy, output sample by output sample."""
+    reach = {"lanczos3": 3, "bicubic": 2}[kernel]
+
+    def weight(t):
+        t = abs(t)
+        if t >= reach:
+            return 0.0
+        if kernel == "lanczos3":
+            return np.sinc(t) * np.sinc(t / 3)
+        return 1.5 * t**3 - 2.5 * t**2 + 1 if t < 1 else -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+
+    side = x.shape[-1]
+    result = np.zeros((*x.shape[:-1], side // factor))
+    for i in range(side // factor):
+        centre, total = (i + 0.5) * factor - 0.5, 0.0
+        for j in range(-4 * side, 5 * side):
+            if periodic or 0 <= j < side:
+                w = weight((j - centre) / factor)
+                result[..., i] += w * x[..., j % side]
+                total += w
+        result[..., i] /= total
+    return result
+
+
+@pytest.mark.parametrize("boundary", ["renormalise", "periodic"])
+@pytest.mark.parametrize("kernel", ["lanczos3", "bicubic"])
+def test_volumes_are_reduced_along_all_three_axes(kernel, boundary):
+    x = np.random.default_rng(0).standard_normal((6, 4, 10))
+    expected = x
+    for axis in range(3):
+        expected = np.moveaxis(
+            written_out(np.moveaxis(expected, axis, -1), 2, kernel, boundary == "periodic"), -1, axis
+        )
+    op = Downsample((6, 4, 10), 2, kernel, boundary, axes=3)
+    assert op.range_shape == (3, 2, 5)
+    found = op(torch.from_numpy(np.stack([x, -x])))
+    assert np.allclose(found, [expected, -expected], rtol=0, atol=1e-13)
+    assert op.norm() == pytest.approx(
+        float(torch.linalg.matrix_norm(op.to_dense(torch.float64), 2)), rel=1e-9
+    )
+    assert torch.allclose(op.pinv(torch.ones(3, 2, 5)), torch.ones(6, 4, 10), atol=1e-6)
+
+
+def test_volumes_of_blocks_and_single_axes():
+    x = torch.randn(2, 8, 4, 6)
+    means = torch.nn.functional.avg_pool3d(x, 2)
+    assert torch.allclose(Downsample((8, 4, 6), 2, "box", axes=3)(x), means, atol=1e-6)
+    assert torch.allclose(
+        Downsample((8, 4, 6), 2, "box", axes=1)(x), x.unflatten(-1, (3, 2)).mean(-1), atol=1e-6
+    )
+    stack = Downsample((8, 4, 6), 2)
+    assert stack.range_shape == (8, 2, 3)  # a stack of images, unless axes=3 says that it is a volume
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-@pytest.mark.parametrize("shape", [(24, 16), (2, 12, 8)])
-def test_the_data_step_with_a_periodic_gradient_is_solved_exactly(dtype, shape):
-    op = Downsample(shape, 4, "lanczos3", "periodic")
+@pytest.mark.parametrize(("shape", "axes"), [((24, 16), 2), ((2, 12, 8), 2), ((8, 4, 12), 3), ((3, 8), 1)])
+def test_the_data_step_with_a_periodic_gradient_is_solved_exactly(dtype, shape, axes):
+    op = Downsample(shape, 4, "lanczos3", "periodic", axes)
     gradient, identity = Gradient(shape, "periodic"), Identity(shape)
     x = torch.randn(2, *shape, dtype=dtype)
     for rho, terms in (([0.01], [gradient]), ([0.01, 0.3], [gradient, identity])):
@@ -105,9 +160,10 @@ def test_the_data_step_with_a_periodic_gradient_is_solved_exactly(dtype, shape):
 
 
 @pytest.mark.parametrize("boundary", ["renormalise", "periodic"])
-def test_the_data_step_with_the_identity_is_solved_exactly(boundary):
-    op, identity = Downsample((24, 16), 4, "lanczos2", boundary), Identity((24, 16))
-    x = torch.randn(2, 24, 16, dtype=torch.float64)
+@pytest.mark.parametrize("shape", [(24, 16), (8, 4, 12)])
+def test_the_data_step_with_the_identity_is_solved_exactly(boundary, shape):
+    op, identity = Downsample(shape, 4, "lanczos2", boundary, len(shape)), Identity(shape)
+    x = torch.randn(2, *shape, dtype=torch.float64)
     b = op.gram(x) + 0.05 * x
     assert torch.allclose(op.solve_gram(b, [0.02, 0.03], [identity, identity]), x, atol=1e-12)
     assert op.solve_gram(b, [0.0], [identity]) is None
@@ -165,6 +221,15 @@ def test_the_noise_level_is_found_on_a_reduced_photograph(photograph):
         (((4, 4), 2, "hann"), "kernel must be one of lanczos3, lanczos2, bicubic, box, got 'hann'"),
         (((4, 4), 2, "box", "zero"), "boundary must be 'renormalise' or 'periodic', got 'zero'"),
         (((4,), 2), r"shape must be \(..., H, W\), got \(4,\)"),
+        (((4, 4), 2, "box", "periodic", 3), r"shape must be \(..., D, H, W\), got \(4, 4\)"),
+        (
+            ((5, 4, 4), 2, "box", "periodic", 3),
+            "does not divide the image sides 5 x 4 x 4: crop the image to 4 x 4",
+        ),
+        (
+            ((4, 4), 2, "box", "periodic", 0),
+            "axes, how many are reduced, must be a whole number of at least 1",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, said):
