@@ -113,6 +113,16 @@ def recon_operators() -> list[OperatorEntry]:
                         ],
                     }
                 ),
+                Example({"mask": [[[1], [0], [1]], [[1], [1], [0]]], "shape": (2, 3, 4)}),
+                Example(
+                    {
+                        "mask": "partial_fourier:fraction=0.7",
+                        "coil_maps": [
+                            [[[1.0, 0.4], [0.8, 0.5j], [0.3, 0.1]], [[0.9, 0.3], [0.7, 0.4], [0.2j, 0.1]]],
+                            [[[0.2, 0.7j], [0.3, 0.8], [0.6, 1.0]], [[0.1, 0.6], [0.5j, 0.7], [0.6, 0.9]]],
+                        ],
+                    }
+                ),
             ),
         ),
         OperatorEntry(
