@@ -210,7 +210,7 @@ class CartesianMRI(LinearOperator):
 
     @property
     def _transformed_axes(self) -> tuple[int, ...]:
-        axes: tuple[int, ...] = self._derived.get("axes", self.mask, lambda: _varying_axes(self.mask))
+        axes: tuple[int, ...] = self._derived.get("axes", self.mask, lambda: varying_axes(self.mask))
         return axes
 
     def _symbol(self, dtype: torch.dtype) -> Tensor:
@@ -353,7 +353,7 @@ def _given_grid(maps: Tensor | None, shape: Sequence[int] | None) -> tuple[int, 
     return grid
 
 
-def _varying_axes(mask: Tensor) -> tuple[int, ...]:
+def varying_axes(mask: Tensor) -> tuple[int, ...]:
     """The axes along which the mask is not constant."""
     axes = range(-mask.ndim, 0)
     return tuple(axis for axis in axes if bool((mask != mask.narrow(axis, 0, 1)).any()))
