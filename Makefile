@@ -50,7 +50,7 @@ peers: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements-peers.txt
 
 benchmark: peers
-	cd benchmarks && for name in projectors cone automatic_weight total_variation; do \
+	cd benchmarks && for name in projectors cone automatic_weight total_variation multi_coil; do \
 	    ../$(BIN)/python -W ignore $$name.py --json results/$$name.json || exit 1; done
 	cd benchmarks && ../$(BIN)/python -W ignore projectors.py --geometry fan --json results/projectors_fan.json
 	OMP_NUM_THREADS=1 $(BIN)/recon benchmark ellipses --json > benchmarks/results/.ellipses && mv benchmarks/results/.ellipses benchmarks/results/ellipses.json

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from recon_operators.mri import CartesianMRI as CartesianMRI
     from recon_operators.mri_nonuniform import NonCartesianMRI as NonCartesianMRI
     from recon_operators.mri_nonuniform import RadialMRI as RadialMRI
+    from recon_operators.phase import KnownPhase as KnownPhase
     from recon_operators.resample import Downsample as Downsample
     from recon_operators.wavelet import Wavelet as Wavelet
 
@@ -37,6 +38,7 @@ _MODULES = {
     "FanBeam": "recon_operators.ct_fan",
     "Gradient": "recon_operators.gradient",
     "Identity": "recon.linear",
+    "KnownPhase": "recon_operators.phase",
     "Mask": "recon_operators.mask",
     "Matrix": "recon_operators.matrix",
     "NonCartesianMRI": "recon_operators.mri_nonuniform",
@@ -169,6 +171,16 @@ def recon_operators() -> list[OperatorEntry]:
                         ],
                     }
                 ),
+                Example({"mask": [[[1], [0], [1]], [[1], [1], [0]]], "shape": (2, 3, 4)}),
+                Example(
+                    {
+                        "mask": "partial_fourier:fraction=0.7",
+                        "coil_maps": [
+                            [[[1.0, 0.4], [0.8, 0.5j], [0.3, 0.1]], [[0.9, 0.3], [0.7, 0.4], [0.2j, 0.1]]],
+                            [[[0.2, 0.7j], [0.3, 0.8], [0.6, 1.0]], [[0.1, 0.6], [0.5j, 0.7], [0.6, 0.9]]],
+                        ],
+                    }
+                ),
             ),
         ),
         OperatorEntry(
@@ -210,6 +222,16 @@ def recon_operators() -> list[OperatorEntry]:
                         ],
                     }
                 ),
+            ),
+        ),
+        OperatorEntry(
+            name="known_phase",
+            factory="recon_operators.phase:KnownPhase",
+            summary="real images with a known phase, as complex images: the right factor of an MRI operator",
+            domain="real",
+            tags=("mri",),
+            examples=(
+                Example({"phase": [[0.1, -0.4, 3.0, 0.0], [1.2, 0.7, -2.5, 0.3], [0.2, 0.0, 0.9, 5.0]]}),
             ),
         ),
         OperatorEntry(

@@ -18,24 +18,32 @@ from recon_operators.sampling import is_named, make_mask, unknown_mask
 _OUTER_SHARE, _OUTER_LEAST = 0.05, 256
 """The share of the measured samples, and their least number, that tells the noise level."""
 
+_NAMES = {2: "(H, W)", 3: "(D, H, W)"}
+"""What the axes of images and volumes are called."""
+
 
 class CartesianMRI(LinearOperator):
     """k_c = mask * F(S_c x), with the Fourier transform F and the sensitivity S_c of coil c.
 
-    Images ``(*batch, H, W)`` become k-space ``(*batch, C, H, W)``, or ``(*batch, H, W)`` without coil maps.
-    F is the orthonormal FFT with both centres in the middle, ``fftshift(fft2(ifftshift(x)))``, for odd and
-    even sides. Images are complex; real ones are promoted.
+    Images ``(*batch, H, W)`` become k-space ``(*batch, C, H, W)``, or ``(*batch, H, W)`` without coil maps;
+    volumes ``(*batch, D, H, W)`` become ``(*batch, C, D, H, W)``. F is the orthonormal FFT with both centres
+    in the middle, ``fftshift(fftn(ifftshift(x)))``, for odd and even sides. Images are complex; real ones are
+    promoted.
 
-    A mask that does not vary along one axis costs a transform of the other axis only: along a fully sampled
-    axis F^H F is the identity. The normal operator needs no shift at all: shifting the image by its centre
-    commutes with F^H M F, and where there are coil maps the shift is a phase that they carry.
+    In the normal operator a mask that does not vary along an axis costs a transform of the other axes only:
+    along a fully sampled axis F^H F is the identity. It needs no shift at all: shifting the image by its
+    centre commutes with F^H M F, and where there are coil maps the shift is a phase that they carry.
 
     Args:
-        mask: 0 or 1 on the centred k-space ``(H, W)``. Columns ``(W,)`` or ``(1, W)``, and rows ``(H, 1)``,
-            are repeated along the other axis, whose length then comes from the coil maps or from `shape`. Or
-            a mask of `sampling` by name: ``"random_1d:acceleration=4"``, ``("radial", {"acceleration": 5})``.
-        coil_maps: complex sensitivities ``(C, H, W)``, or None for one coil that sees everything equally.
-        shape: image shape ``(H, W)``; needed only without coil maps, for a mask by name, columns or rows.
+        mask: 0 or 1 on the centred k-space ``(H, W)`` or ``(D, H, W)``. It is repeated along sides of 1:
+            columns ``(1, W)``, also ``(W,)``, rows ``(H, 1)``, or phase-encoding steps ``(D, H, 1)`` with a
+            full readout along W; the size then comes from the coil maps or from `shape`. Or a mask of
+            `sampling` by name: ``"random_1d:acceleration=4"``, ``("radial", {"acceleration": 5})``; of a
+            volume it selects phase-encoding steps (D, H).
+        coil_maps: complex sensitivities ``(C, H, W)`` or ``(C, D, H, W)``, or None for one coil that sees
+            everything equally.
+        shape: image shape ``(H, W)`` or ``(D, H, W)``; needed only without coil maps, for a mask by name or
+            with sides of 1.
 
     Raises:
         ValueError: a mask with other values than 0 and 1 or without any 1, sizes that do not fit, NaN, coil
@@ -48,20 +56,20 @@ class CartesianMRI(LinearOperator):
     def __init__(
         self,
         mask: Annotated[
-            ArrayLike, Param("0/1 on the centred k-space (H, W), or columns (W,); array, path or name")
+            ArrayLike,
+            Param("0/1 on the centred k-space (H, W) or (D, H, W), or columns (W,); array, path or name"),
         ],
         coil_maps: Annotated[
-            ArrayLike | None, Param("complex coil sensitivities (C, H, W); array or path")
+            ArrayLike | None, Param("complex coil sensitivities (C, H, W) or (C, D, H, W); array or path")
         ] = None,
         shape: Annotated[
-            tuple[int, int] | None,
-            Param("image shape (H, W), for a mask of columns or by name", unit="px", ge=1),
+            tuple[int, ...] | None,
+            Param("image shape (H, W) or (D, H, W), for a mask of columns or by name", unit="px", ge=1),
         ] = None,
     ) -> None:
         maps = None if coil_maps is None else _checked_maps(as_tensor(coil_maps, "coil_maps"))
         grid = _full_mask(mask, maps, shape)
-        height, width = grid.shape
-        super().__init__((height, width), (height, width) if maps is None else tuple(maps.shape))
+        super().__init__(tuple(grid.shape), tuple(grid.shape if maps is None else maps.shape))
         self.register_buffer("mask", grid if maps is None else grid.to(maps.device))
         # as pairs of real numbers: Module.to(torch.float64) would drop the imaginary part of a complex buffer
         self.register_buffer(
@@ -71,21 +79,27 @@ class CartesianMRI(LinearOperator):
 
     @property
     def coil_maps(self) -> Tensor | None:
-        """The coil sensitivities ``(C, H, W)``, None for one homogeneous coil."""
+        """The coil sensitivities ``(C, H, W)`` or ``(C, D, H, W)``, None for one homogeneous coil."""
         return torch.view_as_complex(self._map_parts) if self._coils else None
 
     def _forward(self, x: Tensor) -> Tensor:
-        seen = self._phased_maps(x.dtype) * x.unsqueeze(-3) if self._coils else x * self._image_phase(x.dtype)
-        return torch.fft.fft2(seen, norm="ortho").mul_(self._masked_phase(x.dtype))
+        if self._coils:
+            seen = self._phased_maps(x.dtype) * x.unsqueeze(self._coil_axis)
+        else:
+            seen = x * self._image_phase(x.dtype)
+        return torch.fft.fftn(seen, dim=self._axes, norm="ortho").mul_(self._masked_phase(x.dtype))
 
     def _adjoint(self, y: Tensor) -> Tensor:
         phase = self._masked_phase(y.dtype).conj()
         if not self._coils:
-            return torch.fft.ifft2(y * phase, norm="ortho").mul_(self._image_phase(y.dtype).conj())
+            image = torch.fft.ifftn(y * phase, dim=self._axes, norm="ortho")
+            return image.mul_(self._image_phase(y.dtype).conj())
         total: Tensor | None = None
         for coils in self._coil_groups(y.device):
-            image = torch.fft.ifft2(y[..., coils, :, :] * phase, norm="ortho")
-            total = _add_coils(total, image.mul_(self._conjugate_maps(y.dtype)[coils]))
+            seen = y.narrow(self._coil_axis, coils.start, coils.stop - coils.start)
+            image = torch.fft.ifftn(seen * phase, dim=self._axes, norm="ortho")
+            image.mul_(self._conjugate_maps(y.dtype)[coils])
+            total = _add_coils(total, image, self._coil_axis)
         assert total is not None
         return total
 
@@ -100,8 +114,9 @@ class CartesianMRI(LinearOperator):
         maps, conjugate, mask = self._phased_maps(x.dtype), self._conjugate_maps(x.dtype), self.mask
         total: Tensor | None = None
         for coils in self._coil_groups(x.device):
-            kspace = torch.fft.fftn(maps[coils] * x.unsqueeze(-3), dim=axes).mul_(mask)
-            total = _add_coils(total, torch.fft.ifftn(kspace, dim=axes).mul_(conjugate[coils]))
+            kspace = torch.fft.fftn(maps[coils] * x.unsqueeze(self._coil_axis), dim=axes).mul_(mask)
+            image = torch.fft.ifftn(kspace, dim=axes).mul_(conjugate[coils])
+            total = _add_coils(total, image, self._coil_axis)
         assert total is not None
         return total
 
@@ -150,7 +165,7 @@ class CartesianMRI(LinearOperator):
 
     @property
     def sample_mask(self) -> Tensor:
-        """The mask ``(H, W)``, the same for every coil."""
+        """The mask ``(H, W)`` or ``(D, H, W)``, the same for every coil."""
         return self.mask
 
     def noise_level(self, y: Tensor) -> Tensor:
@@ -163,7 +178,7 @@ class CartesianMRI(LinearOperator):
         phantoms.
         """
         outer = self._derived.get("outer samples", self.mask, self._outermost)
-        power = y.flatten(-2)[..., outer].abs().square().median(dim=-1).values / (2 * math.log(2))
+        power = y.flatten(self._axes[0])[..., outer].abs().square().median(dim=-1).values / (2 * math.log(2))
         return (power.mean(dim=-1) if self._coils else power).sqrt()
 
     def extra_repr(self) -> str:
@@ -176,7 +191,16 @@ class CartesianMRI(LinearOperator):
 
     @property
     def _coils(self) -> bool:
-        return len(self.range_shape) == 3
+        return len(self.range_shape) > len(self.domain_shape)
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        """The axes of the image, counted from the end; that of the coils comes before them."""
+        return tuple(range(-len(self.domain_shape), 0))
+
+    @property
+    def _coil_axis(self) -> int:
+        return -len(self.domain_shape) - 1
 
     def _coil_groups(self, device: torch.device) -> list[slice]:
         """Coils transformed together: one by one they stay in a CPU's cache, all at once they fill a GPU."""
@@ -186,7 +210,7 @@ class CartesianMRI(LinearOperator):
 
     @property
     def _transformed_axes(self) -> tuple[int, ...]:
-        axes: tuple[int, ...] = self._derived.get("axes", self.mask, lambda: _varying_axes(self.mask))
+        axes: tuple[int, ...] = self._derived.get("axes", self.mask, lambda: varying_axes(self.mask))
         return axes
 
     def _symbol(self, dtype: torch.dtype) -> Tensor:
@@ -197,27 +221,25 @@ class CartesianMRI(LinearOperator):
 
     def _image_phase(self, dtype: torch.dtype) -> Tensor:
         """The factor on the image that centres k-space."""
-        return self._phase(dtype, start=(0, 0), name="image phase")
+        return self._phase(dtype, start=[0] * len(self.domain_shape), name="image phase")
 
     def _masked_phase(self, dtype: torch.dtype) -> Tensor:
         """The mask times the factor on k-space that centres the image."""
-        height, width = self.domain_shape
-        start = (-(height // 2), -(width // 2))
+        start = [-(side // 2) for side in self.domain_shape]
         factor: Tensor = self._derived.get(
             ("masked phase", dtype), self.mask, lambda: self._phase(dtype, start, "k-space phase") * self.mask
         )
         return factor
 
-    def _phase(self, dtype: torch.dtype, start: tuple[int, int], name: str) -> Tensor:
+    def _phase(self, dtype: torch.dtype, start: Sequence[int], name: str) -> Tensor:
         """exp(2 pi i sum_a (n_a + start_a) c_a / N_a), c = N // 2; for even sides signs, as real numbers."""
 
         def make() -> Tensor:
-            vectors = []
+            factor = torch.ones((), dtype=torch.complex128, device=self.mask.device)
             for side, first in zip(self.domain_shape, start, strict=True):
                 steps = torch.arange(first, first + side, device=self.mask.device) * (side // 2) % side
-                vectors.append(torch.exp(2j * math.pi * steps.to(torch.float64) / side))
-            factor = vectors[0].unsqueeze(-1) * vectors[1]
-            even = all(side % 2 == 0 for side in self.domain_shape)
+                factor = factor.unsqueeze(-1) * torch.exp(2j * math.pi * steps.to(torch.float64) / side)
+            even = all(side % 2 == 0 or side == 1 for side in self.domain_shape)
             return factor.real.round().to(real_dtype(dtype)) if even else factor.to(complex_dtype(dtype))
 
         phase: Tensor = self._derived.get((name, dtype), self.mask, make)
@@ -259,26 +281,27 @@ class CartesianMRI(LinearOperator):
         energy = self._energy(torch.complex128)
         seen = energy > torch.finfo(torch.float32).eps * energy.max()
         maps = self._maps(torch.complex128) * torch.where(seen, energy, torch.inf).rsqrt()
-        power = torch.fft.fft2(maps).abs().square().sum(0) / self.mask.numel() ** 2
-        mask = torch.fft.fft2(self._symbol(torch.float64))
-        symbol = torch.fft.ifft2(mask * torch.fft.fft2(power).conj()).real
+        power = torch.fft.fftn(maps, dim=self._axes).abs().square().sum(0) / self.mask.numel() ** 2
+        mask = torch.fft.fftn(self._symbol(torch.float64))
+        symbol = torch.fft.ifftn(mask * torch.fft.fftn(power).conj()).real
         return symbol.clamp_min(0).to(self._map_parts.dtype)
 
     def _outermost(self) -> Tensor:
         """Flat indices of the measured samples farthest from the centre, relative to the grid's sides."""
-        height, width = self.domain_shape
-        rows = (torch.arange(height, device=self.mask.device) - height // 2) / height
-        columns = (torch.arange(width, device=self.mask.device) - width // 2) / width
-        distance = torch.hypot(rows.unsqueeze(-1), columns).where(self.mask > 0, -1.0).flatten()
+        squares = torch.zeros((), device=self.mask.device)
+        for side in self.domain_shape:
+            offset = (torch.arange(side, device=self.mask.device) - side // 2) / side
+            squares = squares.unsqueeze(-1) + offset.square()
+        distance = squares.where(self.mask > 0, -1.0).flatten()
         measured = int(self.mask.sum())
         return distance.topk(min(measured, max(_OUTER_LEAST, round(_OUTER_SHARE * measured)))).indices
 
 
 def _checked_maps(maps: Tensor) -> Tensor:
-    if maps.ndim != 3:
+    if maps.ndim not in (3, 4):
         raise ValueError(
-            f"coil_maps must be (coils, H, W), got {tuple(maps.shape)}: one coil is maps[None], a batch of "
-            "different maps needs one operator each"
+            f"coil_maps must be (coils, H, W), got {tuple(maps.shape)}; or (coils, D, H, W) for volumes: one "
+            "coil is maps[None], a batch of different maps needs one operator each"
         )
     if not bool(maps.any()):
         raise ValueError("coil_maps are zero everywhere: no coil sees the image")
@@ -287,42 +310,56 @@ def _checked_maps(maps: Tensor) -> Tensor:
 
 def _full_mask(given: ArrayLike, maps: Tensor | None, shape: Sequence[int] | None) -> Tensor:
     """The mask on the whole grid, whose size the coil maps, `shape` or the mask itself say."""
-    if maps is not None and shape is not None and tuple(shape) != tuple(maps.shape[1:]):
-        raise ValueError(f"shape is {tuple(shape)}, but the coil maps are for images {tuple(maps.shape[1:])}")
-    grid = tuple(maps.shape[1:]) if maps is not None else None if shape is None else tuple(shape)
+    grid = _given_grid(maps, shape)
     if is_named(given):
         if grid is None:
             raise ValueError(
-                f"the mask {str(given)!r} does not tell the size of the image: give shape=(H, W)"
+                f"the mask {str(given)!r} does not tell the size of the image: give shape=(H, W) or (D, H, W)"
             )
-        return make_mask(given, grid)
+        steps = make_mask(given, grid[:2])
+        return steps.reshape(*grid[:2], *[1] * (len(grid) - 2)).expand(grid).contiguous()
     try:
         mask = as_mask(given)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error} And {unknown_mask(str(given))}") from None
     if grid is None:
-        if mask.ndim != 2 or 1 in mask.shape:
+        if mask.ndim not in _NAMES or 1 in mask.shape:
             raise ValueError(
                 f"a mask of shape {tuple(mask.shape)} does not tell the size of the image: "
-                "give shape=(H, W), or a mask (H, W)"
+                "give shape=(H, W) or (D, H, W), or a mask of that shape"
             )
         grid = tuple(mask.shape)
-    columns, rows = (grid[1],), (grid[0], 1)
-    if tuple(mask.shape) not in (grid, columns, (1, *columns), rows):
+    repeatable = mask.ndim == len(grid) or (mask.ndim, len(grid)) == (1, 2)
+    sides = zip(mask.shape, grid[-mask.ndim :], strict=False)
+    if not repeatable or any(side not in (1, whole) for side, whole in sides):
         owner = "the coil maps" if maps is not None else "shape"
+        partly = f"columns ({grid[1]},) or rows ({grid[0]}, 1)" if len(grid) == 2 else "or with sides of 1"
         raise ValueError(
-            f"a mask of shape {tuple(mask.shape)} does not fit {owner}, which say (H, W) = {grid}: give a "
-            f"mask of that shape, columns ({grid[1]},) or rows ({grid[0]}, 1)"
+            f"a mask of shape {tuple(mask.shape)} does not fit {owner}, which say {_NAMES[len(grid)]} = {grid}: "
+            f"give a mask of that shape, {partly}"
         )
     return mask.expand(grid).contiguous()
 
 
-def _varying_axes(mask: Tensor) -> tuple[int, ...]:
+def _given_grid(maps: Tensor | None, shape: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The shape of the image as the coil maps or `shape` say, None if neither is given."""
+    if shape is not None and len(shape) not in _NAMES:
+        raise ValueError(f"shape must be (H, W) or (D, H, W), got {tuple(shape)}")
+    if maps is None:
+        return None if shape is None else tuple(shape)
+    grid = tuple(maps.shape[1:])
+    if shape is not None and tuple(shape) != grid:
+        raise ValueError(f"shape is {tuple(shape)}, but the coil maps are for images {grid}")
+    return grid
+
+
+def varying_axes(mask: Tensor) -> tuple[int, ...]:
     """The axes along which the mask is not constant."""
-    return tuple(axis for axis in (-2, -1) if bool((mask != mask.narrow(axis, 0, 1)).any()))
+    axes = range(-mask.ndim, 0)
+    return tuple(axis for axis in axes if bool((mask != mask.narrow(axis, 0, 1)).any()))
 
 
-def _add_coils(total: Tensor | None, images: Tensor) -> Tensor:
-    """Add the sum of images (..., coils, H, W) to the total."""
-    part = images.squeeze(-3) if images.shape[-3] == 1 else images.sum(-3)
+def _add_coils(total: Tensor | None, images: Tensor, axis: int) -> Tensor:
+    """Add the sum of the coil images over their axis to the total."""
+    part = images.squeeze(axis) if images.shape[axis] == 1 else images.sum(axis)
     return part if total is None else total.add_(part)

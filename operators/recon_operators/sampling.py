@@ -1,12 +1,14 @@
 """Sampling masks (H, W) for Cartesian MRI, 1 where measured; the zero frequency is at (H // 2, W // 2).
 
 A mask may be named where an operator takes one: ``"random_1d"``, ``"radial:acceleration=5,seed=1"`` or
-``("poisson_disc", {"acceleration": 8})``; `make_mask` reads these. The same seed gives the same mask.
+``("poisson_disc", {"acceleration": 8})``; `make_mask` reads these. A text may multiply masks:
+``"random_1d:acceleration=2 * partial_fourier"``. The same seed gives the same mask.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -198,8 +200,44 @@ def poisson_disc(
     return flat.reshape(mask.shape)
 
 
+def partial_fourier(
+    shape: Sequence[int],
+    fraction: Annotated[float, Param("measured lines over all lines", gt=0.5, le=1)] = 0.625,
+    axis: Annotated[int, Param("axis that is measured in part")] = -1,
+) -> Tensor:
+    """A little more than one half of k-space along one axis; conjugate symmetry tells the rest (`homodyne`).
+
+    The first ``round(N * fraction)`` lines along the axis, which has N, are measured; ``mask.flip(axis)`` is
+    the mask of the last ones. Multiplied with another mask it is that mask's measured half.
+
+    Args:
+        shape: (H, W) or (D, H, W) of the k-space.
+        fraction: of the lines that are measured, above one half.
+        axis: along which k-space is measured in part.
+
+    Raises:
+        ValueError: so few lines that the zero frequency is not measured, or an argument out of range.
+    """
+    sides = tuple(shape)
+    if len(sides) not in (2, 3) or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"shape must be (H, W) or (D, H, W) of the k-space, whole numbers > 0; got {sides}")
+    if not -len(sides) <= axis < len(sides):
+        raise ValueError(f"axis must be one of the {len(sides)} of shape {sides}, got {axis}")
+    if not 0.5 < fraction <= 1:
+        raise ValueError(f"fraction must lie between 0.5 and 1, got {fraction}: half of k-space is needed")
+    lines = round(sides[axis] * fraction)
+    if lines <= sides[axis] // 2:
+        raise ValueError(
+            f"fraction {fraction} of {sides[axis]} lines are {lines}, which leave out the zero frequency: "
+            "raise it"
+        )
+    mask = torch.zeros(sides)
+    mask.narrow(axis, 0, lines).fill_(1)
+    return mask
+
+
 MASKS: dict[str, Callable[..., Tensor]] = {
-    made.__name__: made for made in (random_1d, equispaced, random_2d, radial, poisson_disc)
+    made.__name__: made for made in (random_1d, equispaced, random_2d, radial, poisson_disc, partial_fourier)
 }
 """Every kind of mask by its name."""
 
@@ -207,10 +245,17 @@ MASKS: dict[str, Callable[..., Tensor]] = {
 def make_mask(spec: Any, shape: Sequence[int]) -> Tensor:
     """The mask that a text ``"name:argument=value"`` or a pair ``("name", {arguments})`` describes.
 
+    A text of several with ``*`` between them is the product: measured is what all of them measure.
+
     Raises:
-        ValueError: no kind of mask of that name; an argument out of range.
+        ValueError: no kind of mask of that name; an argument out of range; a product that measures nothing.
         TypeError: an argument that it does not take.
     """
+    if isinstance(spec, str | Path) and "*" in str(spec):
+        mask = torch.stack([make_mask(factor, shape) for factor in str(spec).split("*")]).prod(0)
+        if not bool(mask.any()):
+            raise ValueError(f"the masks {str(spec)!r} have no sample in common: nothing is measured")
+        return mask
     if isinstance(spec, str | Path):
         name, texts = parse_spec(str(spec))
         arguments: dict[str, Any] = {key: SpecText(value) for key, value in texts.items()}
@@ -227,7 +272,7 @@ def make_mask(spec: Any, shape: Sequence[int]) -> Tensor:
 def is_named(mask: Any) -> bool:
     """Whether a mask is given by the name of a generator; a text of another name is the path of a file."""
     if isinstance(mask, str | Path):  # a path: what a text of a terminal has become where both may be meant
-        return str(mask).partition(":")[0].strip() in MASKS
+        return re.split(r"[:*]", str(mask), maxsplit=1)[0].strip() in MASKS
     return isinstance(mask, tuple | list) and len(mask) > 0 and isinstance(mask[0], str)
 
 

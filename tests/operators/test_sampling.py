@@ -7,8 +7,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recon_operators import CartesianMRI
-from recon_operators.sampling import MASKS, equispaced, make_mask, poisson_disc, radial, random_1d, random_2d
+from recon_operators.sampling import (
+    MASKS,
+    equispaced,
+    make_mask,
+    partial_fourier,
+    poisson_disc,
+    radial,
+    random_1d,
+    random_2d,
+)
 from scipy.spatial import cKDTree
+
+ACCELERATED = {name: make for name, make in MASKS.items() if make is not partial_fourier}
 
 
 @given(
@@ -175,7 +186,7 @@ def test_the_spacing_of_a_poisson_disc_grows_outwards():
     assert float(outer / inner) == pytest.approx((1 + 3 * 1.0) / (1 + 3 * 0.225), rel=0.25)
 
 
-@pytest.mark.parametrize("name", sorted(MASKS))
+@pytest.mark.parametrize("name", sorted(ACCELERATED))
 def test_every_mask_has_a_seed_and_leaves_the_global_generator_alone(name):
     state = torch.get_rng_state()
     masks = [make_mask((name, {"seed": seed}), (48, 40)) for seed in (0, 0, 1)]
@@ -184,7 +195,7 @@ def test_every_mask_has_a_seed_and_leaves_the_global_generator_alone(name):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("name", sorted(MASKS))
+@pytest.mark.parametrize("name", sorted(ACCELERATED))
 def test_everything_is_measured_without_acceleration(name):
     centre = {"centre_fraction": 0.0}
     assert float(make_mask((name, {"acceleration": 1.0, **centre}), (12, 9)).min()) == 1
@@ -219,7 +230,7 @@ def test_a_name_that_is_none_is_refused(spec, error, said):
         CartesianMRI(spec, shape=shape)
 
 
-@pytest.mark.parametrize("make", MASKS.values())
+@pytest.mark.parametrize("make", ACCELERATED.values())
 def test_shapes_and_seeds_that_are_none_are_refused(make):
     for shape in ((8,), (8, 8, 8), (0, 8), (8.0, 8)):
         with pytest.raises(ValueError, match=r"shape must be \(H, W\) of the k-space"):
@@ -234,3 +245,43 @@ def test_a_centre_larger_than_the_rate_is_refused():
             make((8, 8), 8, 0.5)
     with pytest.raises(ValueError, match="growth must be a number >= 0, got -1"):
         poisson_disc((8, 8), growth=-1)
+
+
+@given(st.lists(st.integers(2, 12), min_size=2, max_size=3), st.floats(0.51, 1), st.integers(-3, 2))
+@settings(max_examples=60, deadline=None)
+def test_partial_fourier_measures_the_first_lines_up_to_beyond_the_zero_frequency(shape, fraction, axis):
+    axis = max(-len(shape), min(axis, len(shape) - 1))
+    side = shape[axis]
+    lines = round(side * fraction)
+    if lines <= side // 2:
+        with pytest.raises(ValueError, match=f"of {side} lines are {lines}, which leave out the zero"):
+            partial_fourier(shape, fraction, axis)
+        return
+    mask = partial_fourier(shape, fraction, axis).movedim(axis, 0)
+    assert bool(mask[:lines].all()) and not bool(mask[lines:].any())
+    assert mask[side // 2].all()
+
+
+def test_masks_are_multiplied_by_name():
+    product = make_mask("random_1d:acceleration=2,seed=1 * partial_fourier:fraction=0.6", (6, 40))
+    assert torch.equal(product, random_1d((6, 40), 2, seed=1) * partial_fourier((6, 40), 0.6))
+    spec = "partial_fourier:axis=0*random_1d:acceleration=2"
+    assert torch.equal(CartesianMRI(spec, shape=(6, 40)).mask, make_mask(spec, (6, 40)))
+    with pytest.raises(ValueError, match="no mask 'radail'; did you mean 'radial'"):
+        make_mask("partial_fourier * radail", (8, 8))
+    nothing = "partial_fourier:fraction=0.55 * random_1d:acceleration=20,centre_fraction=0,seed=2"
+    with pytest.raises(ValueError, match="have no sample in common"):
+        make_mask(nothing, (4, 40))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (((8,),), r"shape must be \(H, W\) or \(D, H, W\)"),
+        (((8, 8), 0.5), "fraction must lie between 0.5 and 1, got 0.5"),
+        (((8, 8), 0.6, 2), r"axis must be one of the 2 of shape \(8, 8\), got 2"),
+    ],
+)
+def test_partial_fourier_refuses_what_is_no_part(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        partial_fourier(*arguments)
