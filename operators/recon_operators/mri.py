@@ -13,10 +13,8 @@ from recon.linear import LinearOperator, Step, complex_dtype, real_dtype, solve_
 from recon.parameters import Param
 from recon_operators.arrays import ArrayLike, Derived, as_mask, as_tensor
 from recon_operators.circulant import circulant_inverse
+from recon_operators.kspace_noise import noise_power, outermost
 from recon_operators.sampling import is_named, make_mask, unknown_mask
-
-_OUTER_SHARE, _OUTER_LEAST = 0.05, 256
-"""The share of the measured samples, and their least number, that tells the noise level."""
 
 _NAMES = {2: "(H, W)", 3: "(D, H, W)"}
 """What the axes of images and volumes are called."""
@@ -171,14 +169,12 @@ class CartesianMRI(LinearOperator):
     def noise_level(self, y: Tensor) -> Tensor:
         """Standard deviation of the real and of the imaginary part, from the outermost measured samples.
 
-        The image's own k-space is weakest there. The median of |k|^2 of complex Gaussian noise is 2 ln 2
-        times the variance; it ignores the few outer samples that edges in the image make large. The coils'
-        variances are averaged. An image that has not faded at the highest frequencies sets a floor: 0.3 %
-        of the maximum for a clinical slice of 512 x 512, 1 to 3 % for simulated data of photographs and
-        phantoms.
+        The image's own k-space is weakest there (`noise_power`). The coils' variances are averaged. An image
+        that has not faded at the highest frequencies sets a floor: 0.3 % of the maximum for a clinical slice of
+        512 x 512, 1 to 3 % for simulated data of photographs and phantoms.
         """
         outer = self._derived.get("outer samples", self.mask, self._outermost)
-        power = y.flatten(self._axes[0])[..., outer].abs().square().median(dim=-1).values / (2 * math.log(2))
+        power = noise_power(y.flatten(self._axes[0])[..., outer])
         return (power.mean(dim=-1) if self._coils else power).sqrt()
 
     def extra_repr(self) -> str:
@@ -293,8 +289,7 @@ class CartesianMRI(LinearOperator):
             offset = (torch.arange(side, device=self.mask.device) - side // 2) / side
             squares = squares.unsqueeze(-1) + offset.square()
         distance = squares.where(self.mask > 0, -1.0).flatten()
-        measured = int(self.mask.sum())
-        return distance.topk(min(measured, max(_OUTER_LEAST, round(_OUTER_SHARE * measured)))).indices
+        return outermost(distance, int(self.mask.sum()))
 
 
 def _checked_maps(maps: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from recon.linear import LinearOperator, Step, real_dtype
 from recon.parameters import Param
 from recon_operators.arrays import ArrayLike, Derived, as_tensor
 from recon_operators.circulant import circulant_inverse
+from recon_operators.kspace_noise import noise_power, outermost
 from recon_operators.nufft import NonUniformFFT, density_compensation, normal_kernel
 
 GOLDEN_ANGLE = math.pi * (math.sqrt(5) - 1) / 2
@@ -132,8 +133,8 @@ class NonCartesianMRI(LinearOperator):
         As `CartesianMRI.noise_level`: there the image's own k-space is weakest.
         """
         outer = self._derived.get("outer samples", self.trajectory, self._outermost)
-        power = y.reshape(len(y), -1, len(self._points))[..., outer].abs().square()
-        return (power.median(dim=-1).values / (2 * math.log(2))).mean(dim=-1).sqrt()
+        power = noise_power(y.reshape(len(y), -1, len(self._points))[..., outer])
+        return power.mean(dim=-1).sqrt()
 
     def extra_repr(self) -> str:
         """Shapes, samples and coils."""
@@ -209,8 +210,7 @@ class NonCartesianMRI(LinearOperator):
         """Indices of the samples farthest from the centre, relative to the grid's sides."""
         sides = torch.tensor(self.domain_shape, dtype=torch.float64, device=self.trajectory.device)
         distance = (self._points / sides).norm(dim=-1)
-        count = min(len(distance), max(_OUTER_LEAST, round(_OUTER_SHARE * len(distance))))
-        return distance.topk(count).indices
+        return outermost(distance, len(distance))
 
 
 class RadialMRI(NonCartesianMRI):
@@ -268,10 +268,6 @@ def radial_trajectory(
     along = (torch.arange(count, dtype=torch.float64) - count // 2) / count
     directions = torch.stack([angles.sin() * shape[0], angles.cos() * shape[1]], dim=-1)
     return directions[:, None, :] * along[:, None]
-
-
-_OUTER_SHARE, _OUTER_LEAST = 0.05, 256
-"""The share of the samples, and their least number, that tells the noise level."""
 
 
 def _checked_trajectory(points: Tensor, shape: tuple[int, ...]) -> Tensor:
