@@ -51,7 +51,8 @@ def homodyne(kspace: Tensor, mask: ArrayLike, phase: Tensor | None = None) -> Te
     Args:
         kspace: centred k-space (*batch, H, W) or (*batch, D, H, W), complex; ignored where not measured.
         mask: 0 or 1, (H, W) or (D, H, W): all lines along one axis from one end to beyond the middle.
-        phase: of the image or of every coil image [rad], as the last axes of `kspace`; None for `low_resolution_phase`.
+        phase: of the image or of every coil image [rad], as the last axes of `kspace`; None for
+            `low_resolution_phase`.
 
     Returns:
         The complex image, of the shape of `kspace`: a signed real one times exp(i phase).
@@ -80,8 +81,9 @@ def pocs(kspace: Tensor, mask: ArrayLike, phase: Tensor | None = None, iteration
     Args:
         kspace: centred k-space (*batch, H, W) or (*batch, D, H, W), complex; ignored where not measured.
         mask: 0 or 1, (H, W) or (D, H, W).
-        phase: of the image or of every coil image [rad], as the last axes of `kspace`; None for `low_resolution_phase`.
-        iterations: how many; the estimated phase is worth some tens.
+        phase: of the image or of every coil image [rad], as the last axes of `kspace`; None for
+            `low_resolution_phase`.
+        iterations: how many; with an estimated phase more than some tens gain nothing.
 
     Returns:
         The complex image, of the shape of `kspace`; its k-space agrees with all measured samples.
