@@ -105,18 +105,29 @@ class CartesianMRI(LinearOperator):
         axes = self._transformed_axes
         if not axes:
             return x * (self._energy(x.dtype) if self._coils else 1)
-        if not self._coils:
-            return torch.fft.ifftn(
-                torch.fft.fftn(x, dim=axes).mul_(self._symbol(real_dtype(x.dtype))), dim=axes
+        # an FFT along two axes is more than twice as fast where these are the last in memory
+        last = axes if len(axes) == 1 else tuple(range(-len(axes), 0))
+
+        def moved(name: str, factor: Tensor) -> Tensor:
+            found: Tensor = self._derived.get(
+                (name, axes, x.dtype), factor, lambda: factor.movedim(axes, last).contiguous()
             )
-        maps, conjugate, mask = self._phased_maps(x.dtype), self._conjugate_maps(x.dtype), self.mask
-        total: Tensor | None = None
+            return found
+
+        x = x.movedim(axes, last).contiguous()
+        if not self._coils:
+            symbol = moved("moved symbol", self._symbol(real_dtype(x.dtype)))
+            total = torch.fft.ifftn(torch.fft.fftn(x, dim=last).mul_(symbol), dim=last)
+            return total.movedim(last, axes).contiguous()
+        maps = moved("moved maps", self._phased_maps(x.dtype))
+        conjugate = moved("moved conjugate maps", self._conjugate_maps(x.dtype))
+        mask, total = moved("moved mask", self.mask), None
         for coils in self._coil_groups(x.device):
-            kspace = torch.fft.fftn(maps[coils] * x.unsqueeze(self._coil_axis), dim=axes).mul_(mask)
-            image = torch.fft.ifftn(kspace, dim=axes).mul_(conjugate[coils])
+            kspace = torch.fft.fftn(maps[coils] * x.unsqueeze(self._coil_axis), dim=last).mul_(mask)
+            image = torch.fft.ifftn(kspace, dim=last).mul_(conjugate[coils])
             total = _add_coils(total, image, self._coil_axis)
         assert total is not None
-        return total
+        return total.movedim(last, axes).contiguous()
 
     def _norm(self) -> float:
         """1 for one coil; for several the bound max sqrt(sum_c |S_c|^2), reached if all is sampled."""

@@ -51,7 +51,8 @@ def homodyne(kspace: Tensor, mask: ArrayLike, phase: Tensor | None = None) -> Te
     Args:
         kspace: centred k-space (*batch, H, W) or (*batch, D, H, W), complex; ignored where not measured.
         mask: 0 or 1, (H, W) or (D, H, W): all lines along one axis from one end to beyond the middle.
-        phase: of the image [rad], broadcastable to `kspace`; None for `low_resolution_phase`.
+        phase: of the image or of every coil image [rad], as the last axes of `kspace`; None for
+            `low_resolution_phase`.
 
     Returns:
         The complex image, of the shape of `kspace`: a signed real one times exp(i phase).
@@ -63,7 +64,7 @@ def homodyne(kspace: Tensor, mask: ArrayLike, phase: Tensor | None = None) -> Te
     IEEE Trans. Med. Imaging 10, 154-163.
     """
     full, mask = _checked(kspace, mask)
-    phase = low_resolution_phase(kspace, mask) if phase is None else phase
+    phase = low_resolution_phase(kspace, mask) if phase is None else _checked_phase(phase, kspace)
     lines = _lines(mask)
     if lines is not None:
         kspace = _weighted(kspace, _homodyne_weights(lines), lines.axis)
@@ -80,8 +81,9 @@ def pocs(kspace: Tensor, mask: ArrayLike, phase: Tensor | None = None, iteration
     Args:
         kspace: centred k-space (*batch, H, W) or (*batch, D, H, W), complex; ignored where not measured.
         mask: 0 or 1, (H, W) or (D, H, W).
-        phase: of the image [rad], broadcastable to `kspace`; None for `low_resolution_phase`.
-        iterations: how many; the estimated phase is worth some tens.
+        phase: of the image or of every coil image [rad], as the last axes of `kspace`; None for
+            `low_resolution_phase`.
+        iterations: how many; with an estimated phase more than some tens gain nothing.
 
     Returns:
         The complex image, of the shape of `kspace`; its k-space agrees with all measured samples.
@@ -96,7 +98,7 @@ def pocs(kspace: Tensor, mask: ArrayLike, phase: Tensor | None = None, iteration
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     full, mask = _checked(kspace, mask)
-    phase = low_resolution_phase(kspace, mask) if phase is None else phase
+    phase = low_resolution_phase(kspace, mask) if phase is None else _checked_phase(phase, kspace)
     measured = mask > 0
     kspace = kspace.where(measured, 0)
     image = full.adjoint(kspace)
@@ -176,3 +178,13 @@ def _checked(kspace: Tensor, mask: ArrayLike) -> tuple[CartesianMRI, Tensor]:
     if not bool(torch.isfinite(kspace).all()):
         raise ValueError("kspace holds NaN or infinite values: replace them first")
     return CartesianMRI(torch.ones_like(mask)).to(kspace.device), mask.to(kspace.device)
+
+
+def _checked_phase(phase: Tensor, kspace: Tensor) -> Tensor:
+    if not isinstance(phase, Tensor) or not phase.is_floating_point():
+        raise TypeError("phase must be a torch tensor of real angles in radians: give .angle() of an image")
+    if not phase.ndim or phase.shape != kspace.shape[-phase.ndim :]:
+        raise ValueError(
+            f"phase must have the last axes of kspace {tuple(kspace.shape)}, got {tuple(phase.shape)}"
+        )
+    return phase

@@ -133,6 +133,8 @@ GAPS = torch.tensor([1.0, 0, 1, 1, 1, 1, 0, 0]).expand(8, 8)
         (pocs, (KSPACE, GAPS * GAPS.T), ValueError, "varies along several axes"),
         (pocs, (KSPACE, 1 - GAPS), ValueError, "line 4, the zero frequency, is not measured"),
         (pocs, (KSPACE, GAPS, None, 0), ValueError, "iterations must be at least 1, got 0"),
+        (pocs, (KSPACE, GAPS, KSPACE), TypeError, "phase must be a torch tensor of real angles"),
+        (pocs, (KSPACE, GAPS, GAPS[:7]), ValueError, r"last axes of kspace \(8, 8\), got \(7, 8\)"),
         (pocs, (KSPACE * math.nan, GAPS), ValueError, "NaN or infinite"),
         (KnownPhase, (KSPACE,), ValueError, "must be real angles in radians"),
     ],
