@@ -14,7 +14,7 @@ from torch import Tensor
 
 import recon
 from recon.linear import LinearOperator
-from recon.testing.operators import conjugate_gradient_iterations
+from recon.testing.dense import conjugate_gradient_iterations
 
 DEGREE = math.pi / 180
 NEAR = {"source_origin": 120.0, "origin_detector": 60.0}
