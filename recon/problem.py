@@ -114,7 +114,7 @@ class Problem:
         self.operator = operator
         self.fidelity: Gaussian = as_fidelity(fidelity)
         self.prior = prior
-        self.image_range = image_range
+        self.image_range = None if image_range is None else (float(image_range[0]), float(image_range[1]))
         self.notes: dict[str, Any] = {}
         checked = self._checked_data(data)
         self.batch_shape = tuple(checked.shape[: checked.ndim - len(operator.range_shape)])
@@ -224,7 +224,7 @@ class Problem:
     @cached_property
     def start(self) -> Tensor:
         """The image to start from: x0, or the operator's direct reconstruction."""
-        return self.operator.pinv(self.y) if self.x0 is None else self.x0.clone()
+        return self.operator.pinv(self.usable_data) if self.x0 is None else self.x0.clone()
 
     @cached_property
     def image_norm(self) -> Tensor:
@@ -232,7 +232,7 @@ class Problem:
         size = torch.linalg.vector_norm(self.start.flatten(1), dim=1)
         if bool((size > 0).all()):
             return size
-        direct = self.operator.pinv(self.y).flatten(1)
+        direct = self.operator.pinv(self.usable_data).flatten(1)
         return torch.where(size > 0, size, torch.linalg.vector_norm(direct, dim=1).nan_to_num(0, 0, 0))
 
     @cached_property
@@ -292,7 +292,7 @@ class Problem:
         given = self.item_fidelity.noise_level
         if given is not None:
             return given.to(self.strength)
-        estimate = self.operator.noise_level(self.y).to(self.strength)
+        estimate = self.operator.noise_level(self.usable_data).to(self.strength)
         weights = self.item_fidelity.weights
         if weights is None:
             return estimate
@@ -306,6 +306,19 @@ class Problem:
         """How many real numbers were measured for each item, those of weight 0 left out."""
         count = self._counted.expand(self.items, *self.operator.range_shape).flatten(1).sum(1)
         return (count * (2 if self.y.is_complex() else 1)).to(self.strength)
+
+    @property
+    def usable_data(self) -> Tensor:
+        """The data with samples of weight 0 replaced: what they hold may be anything.
+
+        Real data are interpolated between the nearest samples that count along the last axis; samples of k-space
+        become zero, as those that were not measured.
+        """
+        weights = self.item_fidelity.weights
+        if weights is None or bool((weights > 0).all()):
+            return self.y
+        counts = (weights > 0).expand(self.y.shape)
+        return self.y.where(counts, 0) if self.y.is_complex() else _interpolated(self.y, counts)
 
     @property
     def _counted(self) -> Tensor:
@@ -418,6 +431,20 @@ def as_numbers(values: Any, label: str) -> Tensor:
     if tensor.is_complex():
         return tensor.to(torch.promote_types(tensor.dtype, torch.complex64))
     return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
+
+
+def _interpolated(y: Tensor, counts: Tensor) -> Tensor:
+    """``y`` with values where ``counts`` is False interpolated along the last axis; a line without any stays."""
+    side = y.shape[-1]
+    place = torch.arange(side, device=y.device).expand(y.shape)
+    before = place.where(counts, -1).cummax(-1).values
+    after = place.where(counts, side).flip(-1).cummin(-1).values.flip(-1)
+    left, right = before.where(before >= 0, after), after.where(after < side, before)
+    known = (left >= 0) & (left < side) & (right >= 0) & (right < side)
+    left, right = left.where(known, place), right.where(known, place)
+    share = (place - left) / (right - left).clamp_min(1)
+    filled = torch.lerp(y.gather(-1, left), y.gather(-1, right), share.to(y))
+    return y.where(counts, filled)
 
 
 def _is_range(bounds: Any) -> bool:

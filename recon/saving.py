@@ -95,6 +95,14 @@ def _writer_for(target: Path, wanted: str | None) -> tuple[str, bool]:
     return names[0], False
 
 
+def _as_tensor(image: Any) -> Tensor:
+    """The image as a tensor of its own type; arrays may be flipped views or of another byte order."""
+    if isinstance(image, Tensor):
+        return image
+    array = np.asarray(image)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+
+
 def _described(
     image: Tensor | np.ndarray[Any, Any] | Solution | Loaded,
     like: Loaded | None,
@@ -110,7 +118,7 @@ def _described(
     elif isinstance(image, Solution):
         data, own_unit = image.image, str(_notes(image).get("unit", ""))
     else:
-        data, own_unit = torch.as_tensor(image), ""
+        data, own_unit = _as_tensor(image), ""
     data = data.detach().cpu().resolve_conj().resolve_neg()
     found = Loaded(data=data, unit=own_unit if unit is None else unit)
     if like is not None:

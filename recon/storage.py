@@ -178,7 +178,10 @@ def _store_sparse(arrays: dict[str, Tensor], name: str, value: Any) -> Any:
         matrix = value.tocoo()
         rows, columns = (torch.from_numpy(axis.astype(np.int64)) for axis in (matrix.row, matrix.col))
         arrays[f"{name}.indices"] = torch.stack([rows, columns])
-        arrays[f"{name}.values"] = torch.from_numpy(matrix.data)
+        # what sparse tensors know: whole numbers of one kind, and no more than double precision
+        kind = {"c": np.complex128, "f": np.float64}.get(matrix.dtype.kind, np.int64)
+        plain = matrix.dtype in (np.float32, np.float64, np.complex64, np.complex128)
+        arrays[f"{name}.values"] = torch.from_numpy(matrix.data if plain else matrix.data.astype(kind))
     return {"sparse": [name, list(value.shape)]}
 
 

@@ -97,7 +97,7 @@ class Poisson(PWLS):
 
     The negative logarithm of the probability of N_j ~ Poisson(b_j exp(-z_j)), up to a constant that makes its
     minimum zero (Lange and Carson 1984); exact for rays that no photon passed, where line integrals do not
-    exist. Convex in z. Algorithms that want a quadratic are given that of `PWLS`, its expansion around the data.
+    exist. Convex in z. Algorithms that want a quadratic are given its expansion around the data, w_j = max(N_j, 1).
 
     Args:
         photons: as for `PWLS`.
@@ -119,6 +119,8 @@ class Poisson(PWLS):
         """As for `PWLS`."""
         part = super().for_items(y, batch_shape)
         assert part.counts is not None
+        # the metric in which A x is split must see every ray, those that no photon passed too
+        part.weights = part.counts.clamp_min(1.0)
         # counts as a function of the data, y being clipped where none was counted: N = photons exp(-y) + excess
         part.excess = part.counts - part.photons * torch.exp(-y)
         return part

@@ -21,6 +21,7 @@ FIRST_STEPS = 24  # iterations before the first look
 STEPS = 8  # iterations between two looks
 CLOSE = 0.02  # relative distance from the target that ends the search
 FLOOR = 1e-4  # of the first guess: the least weight tried; a prior that weak changes nothing
+CEILING = 1e4  # of the first guess: the largest; of the data only what the prior likes is left
 
 
 @dataclasses.dataclass
@@ -113,9 +114,11 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
     chosen.strength = strength
     state = reweighted(algorithm, chosen, select(found, everything))
     # data said to be free of noise are fitted as far as the weight goes: that is what was asked
-    unreached = [place for place in search.unreached if problem.noise_level[place] >= sigma[place]]
-    if unreached:
-        _warn_unreached(len(unreached), items)
+    above = [place for place in search.above_noise if problem.noise_level[place] >= sigma[place]]
+    for count, what in ((len(above), _ABOVE), (len(search.below_noise), _BELOW)):
+        if count:
+            which = "" if items == 1 else f" of {count} of {items} items"
+            warnings.warn(f"the automatic weight{which} {what}", stacklevel=3)
     return WeightChoice(strength, state, rounds, interrupted)
 
 
@@ -135,7 +138,8 @@ class _Search:
         both = torch.cat([places, places + items])
         self.part, self.state = twins.select(both), select(found, both)
         self.bracket = _Bracket(torch.log(strength[places]))
-        self.unreached: list[int] = []
+        self.above_noise: list[int] = []
+        self.below_noise: list[int] = []
         self.settled = torch.zeros_like(places, dtype=torch.bool)
 
     def advance(self, algorithm: Algorithm, steps: int) -> None:
@@ -146,11 +150,11 @@ class _Search:
     def move(self, algorithm: Algorithm, gap: Tensor) -> None:
         """Let go of the items that have met their target, give the others their next weight."""
         close = gap.abs() <= CLOSE
-        stuck = (gap > 0) & self.bracket.at_floor
-        if bool((stuck & self.settled).any()):
-            self.unreached += self.places[stuck & self.settled].tolist()
-        close = close | stuck
+        too_weak, too_strong = (gap > 0) & self.bracket.at_floor, (gap < 0) & self.bracket.at_ceiling
+        close = close | too_weak | too_strong
         done = close & self.settled
+        self.above_noise += self.places[too_weak & done].tolist()
+        self.below_noise += self.places[too_strong & done].tolist()
         self.settled = close  # the iterate is still moving: a target must be met twice
         before = self.bracket.position
         self.bracket.move(gap)
@@ -184,14 +188,15 @@ class _Bracket:
 
     def __init__(self, start: Tensor) -> None:
         self.position = start
-        self.floor = start + math.log(FLOOR)
+        self.floor, self.ceiling = start + math.log(FLOOR), start + math.log(CEILING)
         self.low = torch.full_like(start, -torch.inf)
         self.high = torch.full_like(start, torch.inf)
         self.before: tuple[Tensor, Tensor] | None = None
 
     def select(self, items: Tensor) -> None:
         """Go on with some of the items."""
-        self.position, self.floor = self.position[items], self.floor[items]
+        self.position = self.position[items]
+        self.floor, self.ceiling = self.floor[items], self.ceiling[items]
         self.low, self.high = self.low[items], self.high[items]
         if self.before is not None:
             self.before = (self.before[0][items], self.before[1][items])
@@ -212,23 +217,29 @@ class _Bracket:
         # evaluations are of a moving iterate: the bracket is a guide, widened a little, not a wall
         self.before = (here, gap)
         self.position = torch.minimum(torch.maximum(target, self.low - 0.7), self.high + 0.7)
-        self.position = torch.maximum(self.position, self.floor)
+        self.position = torch.minimum(torch.maximum(self.position, self.floor), self.ceiling)
 
     @property
     def at_floor(self) -> Tensor:
         """Whether the weight cannot fall further."""
         return self.position <= self.floor
 
+    @property
+    def at_ceiling(self) -> Tensor:
+        """Whether the weight cannot rise further."""
+        return self.position >= self.ceiling
 
-def _warn_unreached(count: int, items: int) -> None:
-    """Tell that the data cannot be explained to within their noise."""
-    which = "" if items == 1 else f" of {count} of {items} items"
-    warnings.warn(
-        f"the automatic weight{which} has no value that fits the data to within their noise: the prior was all but "
-        "left out. The model explains the data less well than their noise level says; give the level that it should "
-        'reach, fidelity=("gaussian", {"noise_level": ...}), or a weight',
-        stacklevel=4,
-    )
+
+_ABOVE = (
+    "has no value that fits the data to within their noise: the prior was all but left out. The model explains the "
+    "data less well than their noise level says; give the level that it should reach, "
+    'fidelity=("gaussian", {"noise_level": ...}), or a weight'
+)
+_BELOW = (
+    "rose as far as it goes: even an image made of little but the prior fits the data to within their noise. The noise "
+    "level is too high for these data, or they hold nothing else; give the level, "
+    'fidelity=("gaussian", {"noise_level": ...}), or a weight'
+)
 
 
 def _probe(problem: Problem, seed: int) -> Tensor:

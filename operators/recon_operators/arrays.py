@@ -86,23 +86,30 @@ def _from_numpy(values: Any, name: str) -> Tensor:
 
 
 class Derived:
-    """What an operator computes from one of its buffers, kept until the buffer is changed, moved or replaced.
+    """What an operator computes from its buffers, kept until one of them is changed, moved or replaced.
 
     Copies and pickles start empty: the contents can always be computed again.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[Hashable, tuple[Tensor, int, Any]] = {}
+        self._kept: dict[Hashable, tuple[tuple[Tensor | None, ...], tuple[int, ...], Any]] = {}
 
-    def get(self, key: Hashable, source: Tensor, make: Callable[[], Any]) -> Any:
-        """Return what `make` computes from `source`, from the last time if `source` is still the same."""
-        version = 0 if source.is_inference() else source._version
+    def get(self, key: Hashable, source: Tensor | Sequence[Tensor | None], make: Callable[[], Any]) -> Any:
+        """Return what `make` computes from `source`, from the last time if every one is still the same."""
+        sources = (source,) if isinstance(source, Tensor) else tuple(source)
+        versions = tuple(
+            0 if tensor is None or tensor.is_inference() else tensor._version for tensor in sources
+        )
         kept = self._kept.get(key)
-        if kept is not None and kept[0] is source and kept[1] == version:
+        if (
+            kept is not None
+            and versions == kept[1]
+            and all(a is b for a, b in zip(sources, kept[0], strict=True))
+        ):
             return kept[2]
         with torch.inference_mode(False), torch.no_grad():
             made = make()
-        self._kept[key] = (source, version, made)
+        self._kept[key] = (sources, versions, made)
         return made
 
     def __reduce__(self) -> tuple[type[Derived], tuple[()]]:

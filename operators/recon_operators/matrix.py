@@ -111,7 +111,11 @@ def _sparse_rows(given: Any) -> Any:
     """A sparse matrix in SciPy's compressed rows without duplicates; None for a dense one."""
     if isinstance(given, Tensor) and given.layout != torch.strided:
         entries = given.detach().cpu().to_sparse_coo().coalesce()
-        given = coo_array((entries.values().numpy(), entries.indices().numpy()), shape=tuple(entries.shape))
+        values = entries.values()
+        values = (
+            values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+        )  # unknown to SciPy
+        given = coo_array((values.numpy(), entries.indices().numpy()), shape=tuple(entries.shape))
     if not isinstance(given, sparray | spmatrix):
         return None
     rows = given.tocsr(copy=True)

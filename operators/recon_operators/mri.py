@@ -157,7 +157,9 @@ class CartesianMRI(LinearOperator):
         """
         if not self._coils:
             return self._symbol(self.mask.dtype)
-        symbol: Tensor = self._derived.get("nearest circulant", self._map_parts, self._nearest_circulant)
+        symbol: Tensor = self._derived.get(
+            "nearest circulant", (self._map_parts, self.mask), self._nearest_circulant
+        )
         return symbol
 
     def solve_gram(self, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]) -> Tensor | None:

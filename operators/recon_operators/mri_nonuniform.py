@@ -48,6 +48,7 @@ class NonCartesianMRI(LinearOperator):
     domain = "complex"
     flatten_batch = True
     trajectory: Tensor
+    coil_map_parts: Tensor | None
 
     def __init__(
         self,
@@ -116,7 +117,9 @@ class NonCartesianMRI(LinearOperator):
         The kernel of the normal operator, weighted by how often each difference of two pixels occurs: for
         several coils by the autocorrelation of their maps, divided by the root of their energy.
         """
-        symbol: Tensor = self._derived.get("nearest circulant", self.trajectory, self._nearest_circulant)
+        symbol: Tensor = self._derived.get(
+            "nearest circulant", (self.trajectory, self.coil_map_parts), self._nearest_circulant
+        )
         return symbol
 
     def preconditioner(

@@ -44,6 +44,11 @@ class Coverage:
         the views at their rims stand for as much outwards as inwards.
         """
         theta = np.mod(np.asarray(angles, dtype=np.float64), period)
+        distinct, of_view, times = _distinct(theta, period)
+        if distinct.size < theta.size:  # views that repeat share what one of them stands for
+            once = Coverage.of(tuple(distinct), period)
+            before, after = (part[of_view] / times[of_view] for part in (once.before, once.after))
+            return Coverage(before, after, once.starts, once.lengths, period)
         if theta.size == 1:
             half = np.full(1, period / 2)
             return Coverage(half, half, np.empty(0), np.empty(0), period)
@@ -145,6 +150,19 @@ def _depth(geometry: FanGeometry, theta: _Array, gamma: _Array) -> _Array:
     along_detector = np.minimum(from_end / most, 1.0) if most > _ROUNDING else np.ones_like(gamma)
     measured = (gamma >= first) & (gamma <= last)
     return np.where(measured, np.minimum(along_turn, 4 * longer) * along_detector, 0.0)
+
+
+def _distinct(theta: _Array, period: float) -> tuple[_Array, _Array, _Array]:
+    """Angles without repetitions, which of them each view has, and how often each occurs."""
+    order = np.argsort(theta, kind="stable")
+    ascending = theta[order]
+    group = np.concatenate([[0], np.cumsum(np.diff(ascending) > _ROUNDING)])
+    if group[-1] > 0 and ascending[0] + period - ascending[-1] <= _ROUNDING:  # the same angle, a period apart
+        group[group == group[-1]] = 0
+    of_view = np.empty(theta.size, dtype=np.int64)
+    of_view[order] = group
+    first = np.unique(group, return_index=True)[1]
+    return ascending[first], of_view, np.bincount(of_view)
 
 
 def _gaps(spaces: _Array) -> _Array:

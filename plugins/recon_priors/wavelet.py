@@ -40,8 +40,11 @@ class WaveletSparsity(Functional):
 
     def K(self, shape: Sequence[int]) -> LinearOperator:
         """The wavelet transform."""
-        levels = min(self.levels, max(1, int(math.log2(max(1, min(shape))))))
-        return Wavelet(tuple(shape), self.wavelet, levels, self.decimated)
+        return Wavelet(tuple(shape), self.wavelet, self._levels_of(shape), self.decimated)
+
+    def _levels_of(self, shape: Sequence[int]) -> int:
+        """The number of scales that an image of this shape has room for."""
+        return min(self.levels, max(1, int(math.log2(max(1, min(shape))))))
 
     def _penalty(self, z: Tensor) -> Tensor:
         return self._details(z.abs())
@@ -55,7 +58,8 @@ class WaveletSparsity(Functional):
     def _details(self, values: Tensor, otherwise: float = 0.0) -> Tensor:
         """Values (B, *K.range_shape) with another one where the approximation lies, in place."""
         if self.decimated:
-            sides = (side >> self.levels for side in values.shape[1:])
+            levels = self._levels_of(values.shape[1:])
+            sides = (side >> levels for side in values.shape[1:])
             values[(slice(None), *(slice(side) for side in sides))] = otherwise
         else:
             values[:, 0] = otherwise

@@ -70,7 +70,9 @@ def scan(images: int, seed: int = SEED) -> Scan:
     )[:, 0]
     clean = fine(resized)
     level = NOISE * clean.abs().mean((1, 2))
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    # image by image: the noise of one must not depend on how many there are
+    noise = torch.stack([torch.randn(item.shape, generator=generator) for item in clean])
     return Scan(operator, truth, clean + level[:, None, None] * noise, level)
 
 

@@ -224,7 +224,7 @@ class ADMM(Iterative):
         assert term.weights is not None
         predicted = problem.operator(x)
         v = torch.lerp(z, predicted, relaxation) + u
-        new_z = term.prox(v, problem.y, 1 / term.weights.clamp_min(1e-12 * term.weights.amax()))
+        new_z = term.prox(v, problem.y, 1 / term.weights)
         new_u = v - new_z
         scale = term.weighted_norm(problem.y).clamp_min(1e-30)
         force = torch.maximum(term.weighted_norm(new_u), 1e-3 * scale)

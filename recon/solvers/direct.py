@@ -38,7 +38,7 @@ class Direct:
             raise ValueError(
                 "solver='direct' takes no prior: leave the prior out (None), or choose solver='admm'"
             )
-        return DirectState(problem.operator.pinv(problem.y))
+        return DirectState(problem.operator.pinv(problem.usable_data))
 
     def step(self, problem: Problem, state: DirectState) -> DirectState:
         """Nothing is left to do."""

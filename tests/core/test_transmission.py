@@ -238,3 +238,18 @@ def test_conjugate_gradients_refuse_the_likelihood():
 def test_a_noise_level_beside_counts_is_refused():
     with pytest.raises(TypeError, match="knows its noise from the counts"):
         as_fidelity("pwls:photons=100").with_noise_level(0.1)
+
+
+def test_rays_that_no_photon_passed_pull_as_the_likelihood_says():
+    counts = torch.tensor([100.0, 5.0, 0.0]).double()
+    identity = recon.Identity((3,))
+    solution = recon.solve(
+        identity,
+        Ridge(1.0),
+        line_integrals(counts),
+        fidelity=Poisson(PHOTONS, counts),
+        stop=recon.SmallResiduals(1e-9) | recon.MaxIterations(5000),
+    )
+    x = solution.image
+    # stationary: N - b exp(-x) + x = 0, also where N = 0
+    assert torch.allclose(counts - PHOTONS * torch.exp(-x) + x, torch.zeros(3).double(), atol=1e-5)

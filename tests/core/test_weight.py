@@ -15,7 +15,7 @@ from torch import Tensor
 
 import recon
 from recon.runner import run
-from recon.weight import FLOOR, choose_weight
+from recon.weight import CEILING, FLOOR, choose_weight
 
 PHOTOGRAPH = Path(__file__).parents[2] / "plugins/recon_data/samples/img_camera.png"
 
@@ -339,3 +339,31 @@ def test_data_that_no_weight_explains_are_told_about_and_the_search_ends():
     assert solution.weight >= 0.99 * FLOOR * first
     with pytest.warns(UserWarning, match="of 1 of 2 items"):
         recon.solve(A, TV(), torch.stack([y, A(random(20)) + 0.1 * random(60, seed=3)]), fidelity=term)
+
+
+def test_a_noise_level_above_the_data_is_told_about_and_spares_the_mates():
+    """One item holds almost nothing at the stated level: its weight stops at the ceiling."""
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    term = ("gaussian", {"noise_level": sigma})
+    alone = recon.solve(operator, prior, y, fidelity=term)
+    with pytest.warns(UserWarning, match="of 1 of 2 items rose as far as it goes"):
+        both = recon.solve(operator, prior, torch.stack([y, 0.001 * y]), fidelity=term)
+    assert bool(torch.isfinite(both.image).all())
+    assert both.weight[0] == pytest.approx(alone.weight, rel=0.02)
+    assert both.weight[1] <= 1.01 * CEILING * both.weight_search[0]["weight"][1]
+
+
+def test_samples_of_weight_zero_may_hold_anything():
+    operator, _, y, _, prior = case("projections", 0.03)
+    weights = torch.ones_like(y)
+    weights[..., 3::9] = 0
+    spoilt = y.where(weights > 0, 50.0)
+    term = ("gaussian", {"weights": weights})
+    for data in (y, spoilt):
+        problem = recon.Problem(operator, data, fidelity=term)
+        # an estimate from a few hundred samples, a ninth of them interpolated
+        assert float(problem.noise_level[0]) == pytest.approx(
+            float(recon.Problem(operator, y).noise_level[0]), rel=0.3
+        )
+    clean, dirty = (recon.solve(operator, prior, data, fidelity=term).image for data in (y, spoilt))
+    assert torch.allclose(clean, dirty, atol=1e-4 * float(clean.abs().max()))

@@ -75,3 +75,21 @@ def test_least_squares_with_it_is_the_normal_equations_solution():
 def test_what_is_no_matrix_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         Matrix(**arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int8, np.bool_, np.longdouble])
+def test_matrices_of_any_numbers_are_kept_in_a_problem_file(tmp_path, dtype):
+    operator = Matrix(scipy.sparse.csr_array(np.eye(3, dtype=dtype)))
+    problem = recon.Problem(operator, torch.tensor([1.0, 2.0, 3.0]))
+    again = recon.Problem.load(problem.save(tmp_path / "problem.h5"))
+    assert torch.equal(again.operator(torch.ones(3)), torch.ones(3))
+
+
+def test_sparse_tensors_of_half_precision_are_taken():
+    operator = Matrix(torch.eye(3, dtype=torch.bfloat16).to_sparse())
+    assert torch.equal(operator(torch.ones(3)), torch.ones(3))
+
+
+def test_the_range_of_the_image_may_come_from_an_array(tmp_path):
+    problem = recon.Problem(Matrix(np.eye(2)), torch.ones(2), image_range=(0, np.float32(2)))
+    assert recon.Problem.load(problem.save(tmp_path / "problem.h5")).image_range == (0.0, 2.0)

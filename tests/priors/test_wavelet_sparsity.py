@@ -66,3 +66,12 @@ def test_it_deblurs_edges_better_than_the_direct_inverse():
     y = blur.measure(x, noise="gaussian:std=0.02", seed=0)
     direct, sparse = recon.solve(blur, None, y).image, recon.solve(blur, "wavelet:wavelet=haar", y).image
     assert float((sparse - x).norm()) < 0.7 * float((direct - x).norm())
+
+
+@pytest.mark.parametrize(("shape", "levels"), [((4, 4), 3), ((16, 16), 5), ((8, 64), 5)])
+def test_the_approximation_costs_nothing_in_images_too_small_for_the_levels(shape, levels):
+    ones = torch.ones(1, *shape, dtype=torch.float64)
+    prior = WaveletSparsity(0.5, "haar", levels, decimated=True)
+    assert float(prior(ones)) < 1e-8
+    K = prior.K(shape)
+    assert torch.allclose(K.adjoint(prior.prox(K(ones), 1.0)), ones)
