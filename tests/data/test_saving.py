@@ -291,10 +291,10 @@ def test_a_pixel_size_replaces_what_an_image_says_and_like_is_an_image(tmp_path)
 
 def test_flipped_views_and_foreign_byte_orders_are_saved(tmp_path):
     image = np.arange(12, dtype=np.float32).reshape(3, 4)
-    for name, given in (
+    for name, array in (
         ("flipped", image[::-1]),
         ("foreign", image.astype(">f4")),
         ("strided", image[:, ::2]),
     ):
-        recon.save(tmp_path / f"{name}.npy", given)
-        assert np.array_equal(recon.load(tmp_path / f"{name}.npy").data.numpy(), given)
+        recon.save(tmp_path / f"{name}.npy", array)
+        assert np.array_equal(recon.load(tmp_path / f"{name}.npy").data.numpy(), array)
