@@ -83,7 +83,8 @@ class LinearOperator(nn.Module):
             (gradient,) = torch.autograd.grad(
                 image, x, cotangent, create_graph=differentiable, materialize_grads=True
             )
-        return gradient if differentiable else gradient.detach()
+        # the gradient may be a view of the data, as that of a sum is
+        return gradient if differentiable else gradient.detach().clone()
 
     def _gram(self, x: Tensor) -> Tensor:
         """A^H A x; override where it is cheaper than the pair."""

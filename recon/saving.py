@@ -117,6 +117,7 @@ def _described(
         like = image if like is None and pixel_size is None else like
     elif isinstance(image, Solution):
         data, own_unit = image.image, str(_notes(image).get("unit", ""))
+        pixel_size = _own_pixel_size(image) if like is None and pixel_size is None else pixel_size
     else:
         data, own_unit = _as_tensor(image), ""
     data = data.detach().cpu().resolve_conj().resolve_neg()
@@ -162,6 +163,17 @@ def _notes(solution: Solution) -> dict[str, Any]:
         return solution.problem.notes
     notes: dict[str, Any] = solution.provenance.get("problem", {}).get("notes", {})
     return notes
+
+
+def _own_pixel_size(solution: Solution) -> tuple[float, ...] | None:
+    """The distances of pixels [mm] that the problem's notes or the operator's arguments say."""
+    own = _notes(solution).get("pixel_size")
+    if own is None:
+        own = solution.provenance.get("operator", {}).get("arguments", {}).get("pixel_size")
+    axes = min(3, solution.item_ndim)
+    if isinstance(own, int | float):
+        return (float(own),) * axes if axes >= 2 else None
+    return tuple(float(size) for size in own[-axes:]) if isinstance(own, list | tuple) and axes >= 2 else None
 
 
 def _known_options(solution: Solution, writer: str) -> dict[str, Any]:

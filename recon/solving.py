@@ -98,8 +98,10 @@ def solve(
         chosen = any(term.automatic for term in problem.terms)
         if chosen and not (checkpoint is not None and Path(checkpoint).exists()):
             report(0, "weight from the noise level")
-            choice = choose_weight(problem, algorithm, seed=seed)
-            state, rounds, interrupted = choice.state, choice.rounds, choice.interrupted
+            searching = getattr(algorithm, "searching", lambda: algorithm)()
+            choice = choose_weight(problem, searching, seed=seed)
+            state = choice.state if searching is algorithm else None
+            rounds, interrupted = choice.rounds, choice.interrupted
             problem.strength = choice.strength
         outcome = run(
             problem,

@@ -156,13 +156,18 @@ class TimeLimit(StoppingRule):
 
 
 class RelativeChange(StoppingRule):
-    """Stops when |x_k - x_(k-1)| <= tolerance |x_k|."""
+    """Stops when |x_k - x_(k-1)| <= tolerance |x_k|.
+
+    Not while a splitting algorithm's dual residual is 1/2 or more: begun at an image that fits the data best, its
+    first steps move the splits alone, and the image stands still although nothing is solved.
+    """
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance = _positive("RelativeChange", tolerance)
 
     def fires(self, progress: Progress) -> Tensor:
-        return progress.change <= self.tolerance
+        still = progress.change <= self.tolerance
+        return still if progress.dual is None else still & (progress.dual < 0.5)
 
     def __repr__(self) -> str:
         return f"RelativeChange({self.tolerance:g})"

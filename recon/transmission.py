@@ -12,6 +12,9 @@ from torch import Tensor
 from recon.fidelity import Gaussian, broadcasts, unfit
 from recon.linear import Step
 
+_LARGEST = 50.0
+"""A line integral that no scan measures: of 1e21 photons one would be left."""
+
 
 class PWLS(Gaussian):
     """Penalised weighted least squares: f(z; y) = 1/2 sum_j w_j (z_j - y_j)^2, w_j = N_j^2 / (N_j + e^2).
@@ -55,6 +58,11 @@ class PWLS(Gaussian):
         """
         if y.is_complex():
             raise TypeError(f"fidelity {self.name!r} is for line integrals, which are real, got {y.dtype}")
+        if float(y.max()) > _LARGEST:
+            raise ValueError(
+                f"fidelity {self.name!r} takes line integrals, about 0 to 10, but the data reach {float(y.max()):g}: "
+                "counts become line integrals by -log(counts / photons), or recon_operators.measured_ct.from_counts"
+            )
         part = self._copy()
         part.photons = _laid_out(self.photons, y, batch_shape, "photons")
         if self.counts is None:

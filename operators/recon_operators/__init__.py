@@ -302,8 +302,8 @@ def recon_operators() -> list[OperatorEntry]:
                 Example(
                     {
                         "matrix": [[1.0, 0.5, 0.0, 2.0], [0.0, 1.0, 3.0, 0.0]],
-                        "domain_shape": (2, 2),
-                        "range_shape": (1, 2),
+                        "shape": (2, 2),
+                        "data_shape": (1, 2),
                     }
                 ),
             ),

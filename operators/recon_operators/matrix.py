@@ -28,8 +28,8 @@ class Matrix(LinearOperator):
     Args:
         matrix: ``(data, pixels)``: an array, a sparse tensor, a SciPy sparse array or matrix, or the path of a
             file that holds a dense one.
-        domain_shape: shape of the image, with as many pixels as the matrix has columns; None: a vector.
-        range_shape: shape of the data, with as many values as the matrix has rows; None: a vector.
+        shape: of the image, with as many pixels as the matrix has columns; None: a vector.
+        data_shape: of the data, with as many values as the matrix has rows; None: a vector.
 
     Raises:
         ValueError: not two axes, shapes that do not fit, NaN or infinite entries.
@@ -43,19 +43,19 @@ class Matrix(LinearOperator):
     def __init__(
         self,
         matrix: Annotated[MatrixLike, Param("data values x pixels: array, sparse array, or path of a file")],
-        domain_shape: Annotated[
+        shape: Annotated[
             tuple[int, ...] | None, Param("image shape; none: a vector", unit="px", ge=1)
         ] = None,
-        range_shape: Annotated[tuple[int, ...] | None, Param("data shape; none: a vector", ge=1)] = None,
+        data_shape: Annotated[tuple[int, ...] | None, Param("data shape; none: a vector", ge=1)] = None,
     ) -> None:
         rows = _sparse_rows(matrix)
         entries = as_tensor(matrix if rows is None else rows.data, "matrix")
-        shape = tuple(entries.shape) if rows is None else rows.shape
-        if len(shape) != 2:
-            raise ValueError(f"matrix needs two axes, data values x pixels, got shape {shape}")
+        sides = tuple(entries.shape) if rows is None else rows.shape
+        if len(sides) != 2:
+            raise ValueError(f"matrix needs two axes, data values x pixels, got shape {sides}")
         super().__init__(
-            _fitting_shape(domain_shape, shape[1], "domain_shape", "columns"),
-            _fitting_shape(range_shape, shape[0], "range_shape", "rows"),
+            _fitting_shape(shape, sides[1], "shape", "columns"),
+            _fitting_shape(data_shape, sides[0], "data_shape", "rows"),
         )
         self.domain = "complex" if entries.is_complex() else "any"
         self.nonnegative = not entries.is_complex() and bool((entries >= 0).all())

@@ -174,6 +174,8 @@ def _solved(
     **options: Any,
 ) -> tuple[Solution, dict[str, Any]]:
     """The solution, with its problem's file in its provenance, and the problem's notes."""
+    from h5py import is_hdf5
+
     from recon import registry
     from recon.problem import Problem
     from recon.solvers.direct import Direct
@@ -184,6 +186,11 @@ def _solved(
         made = registry.make("prior", name)
         prior = made if prior is None else prior + made
     source = {"file": str(file.absolute()), "sha256": checksum(file)} if file.is_file() else {}
+    if file.is_file() and not is_hdf5(file):
+        raise ValueError(
+            f"{file} is not HDF5, so it is no problem file: `recon simulate` makes one from an image, Problem.save "
+            "from data in Python"
+        )
     problem = Problem.load(file)
     problem.image_range = options.pop("image_range") or problem.image_range
     posed = problem.with_prior(prior)

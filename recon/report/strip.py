@@ -133,6 +133,7 @@ def _drawn(
 ) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     panels = [*images.values()] if reference is None else [*images.values(), reference]
     low, high = checked_window(display_window(panels[-1]) if window is None else window)
@@ -142,9 +143,9 @@ def _drawn(
     rows = 2 if differences else 1
     below = 0.2 * bool(scores)
     figure = Drawing(
-        figsize=(_PANEL * len(panels) + 0.9, (height + 0.3) * rows + below + 0.13 * len(notes)),
+        figsize=(_PANEL * len(panels) + 0.9, (height + 0.45) * rows + below + 0.13 * len(notes)),
         dpi=130,
-        layout="constrained",
+        layout=ConstrainedLayoutEngine(h_pad=0.06, hspace=0.06),
     )
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, len(panels), squeeze=False)

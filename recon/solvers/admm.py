@@ -92,6 +92,10 @@ class ADMM(Iterative):
             raise ValueError(f"inner must be a whole number >= 1 or 'auto', got {inner!r}")
         self.rho, self.relaxation, self.inner = rho, relaxation, inner
 
+    def searching(self) -> ADMM:
+        """The algorithm for the search for a weight: automatic penalties, which follow the weight."""
+        return self if self.rho == "auto" else ADMM("auto", self.relaxation, self.inner)
+
     def start(self, problem: Problem) -> ADMMState:
         """Splits at K_i x0, zero duals."""
         refuse_generator(problem, "admm")

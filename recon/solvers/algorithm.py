@@ -18,7 +18,8 @@ class Algorithm(Protocol):
     A state is a dataclass whose fields are tensors with one leading item axis, or lists of such tensors;
     fields named ``primal`` and ``dual`` (one value an item) are shown to stopping rules. `step` leaves the
     old state as it was. A method ``reweighted(problem, state)``, where there is one, gives the state to go
-    on from after the weight of a prior has changed; without one, the state itself is.
+    on from after the weight of a prior has changed; without one, the state itself is. A method ``searching()``
+    gives the algorithm that finds an automatic weight, where a setting of this one would not follow the weight.
     """
 
     def start(self, problem: Problem) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from small_models import L1, Matrix, Ridge
+from small_models import L1, TV, Matrix, Ridge
 from torch import Tensor
 
 import recon
@@ -243,3 +243,14 @@ def test_a_time_limit_ends_a_solve_in_time() -> None:
     assert 0.3 <= time.perf_counter() - began < 3  # one iteration takes a millisecond; a busy machine more
     assert solution.reason == "TimeLimit('0.3s')" and not solution.converged
     assert solution.seconds >= 0.3
+
+
+def test_an_image_that_stands_still_while_the_splits_move_is_not_converged():
+    """ADMM begins at the data of a denoising problem, which its first step leaves."""
+    y = torch.randn(12, 12, generator=torch.Generator().manual_seed(0))
+    identity = recon.Identity((12, 12))
+    exact = recon.solve(identity, TV(0.5), y).image
+    quick = recon.solve(identity, TV(0.5), y, stop=recon.MaxIterations(500) | recon.RelativeChange(1e-4))
+    assert quick.iterations > 5
+    # a relative change of 1e-4 an iteration leaves some per cent
+    assert float((quick.image - exact).norm() / exact.norm()) < 0.05

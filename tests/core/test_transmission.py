@@ -221,7 +221,7 @@ def test_wrong_arguments_are_refused(fidelity, error, words):
 
 def test_data_that_are_counts_and_complex_data_are_refused():
     A, _, counts = scan()
-    with pytest.raises(ValueError, match="must be line integrals, about 0 to 10"):
+    with pytest.raises(ValueError, match="takes line integrals, about 0 to 10"):
         recon.solve(Matrix(A), Ridge(1.0), counts + 1000, fidelity="poisson:photons=200")
     with pytest.raises(TypeError, match="which are real"):
         recon.solve(recon.Identity((3,)), Ridge(1.0), torch.ones(3) * 1j, fidelity="pwls:photons=10")

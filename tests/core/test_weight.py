@@ -367,3 +367,14 @@ def test_samples_of_weight_zero_may_hold_anything():
         )
     clean, dirty = (recon.solve(operator, prior, data, fidelity=term).image for data in (y, spoilt))
     assert torch.allclose(clean, dirty, atol=1e-4 * float(clean.abs().max()))
+
+
+def test_a_fixed_penalty_does_not_lead_the_search_astray():
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    term = ("gaussian", {"noise_level": sigma})
+    free = recon.solve(operator, prior, y, fidelity=term)
+    for rho in (0.05, 0.5, 5.0):
+        fixed = recon.solve(
+            operator, prior, y, fidelity=term, solver=recon.ADMM(rho=rho), stop=recon.MaxIterations(5)
+        )
+        assert fixed.weight == pytest.approx(free.weight)

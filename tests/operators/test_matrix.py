@@ -45,7 +45,7 @@ def test_it_is_the_matrix(matrix):
 def test_it_solves_by_name_and_is_kept_in_a_problem_file(tmp_path):
     x = torch.rand(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for operator in (
-        recon.operator("matrix", matrix=SPARSE, domain_shape=(3, 3)),
+        recon.operator("matrix", matrix=SPARSE, shape=(3, 3)),
         Matrix(torch.from_numpy(COMPLEX.toarray()).to_sparse_csr(), (3, 3)),
     ):
         problem = recon.Problem(operator, operator(x))
@@ -66,8 +66,8 @@ def test_least_squares_with_it_is_the_normal_equations_solution():
     ("arguments", "words"),
     [
         ({"matrix": np.ones(3)}, "needs two axes, data values x pixels, got shape \\(3,\\)"),
-        ({"matrix": np.ones((2, 3)), "domain_shape": (2, 2)}, "has 4 entries, but the matrix has 3 columns"),
-        ({"matrix": np.ones((2, 3)), "range_shape": (3,)}, "has 3 entries, but the matrix has 2 rows"),
+        ({"matrix": np.ones((2, 3)), "shape": (2, 2)}, "has 4 entries, but the matrix has 3 columns"),
+        ({"matrix": np.ones((2, 3)), "data_shape": (3,)}, "has 3 entries, but the matrix has 2 rows"),
         ({"matrix": scipy.sparse.csr_array([[np.nan, 1.0]])}, "NaN"),
         ({"matrix": scipy.sparse.csr_array((12, 9))}, "matrix holds no value"),
     ],
