@@ -46,7 +46,9 @@ def circulant_inverse(
         total = symbol * (energy / diagonal).mean(axes, keepdim=True)
         total = total + others * diagonal.reciprocal().mean(axes, keepdim=True)
         scale = diagonal.rsqrt()
-    inverse = total.clamp_min(_SMALLEST * total.amax(axes, keepdim=True)).reciprocal()
+    largest = total.amax(axes, keepdim=True)
+    # what neither the data nor a prior sees is left alone: a large inverse would feed on rounding there
+    inverse = total.where(total > _SMALLEST * largest, largest).reciprocal()
 
     def apply(residual: Tensor) -> Tensor:
         precision = real_dtype(residual.dtype)

@@ -348,3 +348,15 @@ MAPS = np.ones((2, 4, 6))
 def test_masks_and_maps_that_do_not_fit_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
         CartesianMRI(*arguments)
+
+
+def test_a_mean_that_neither_data_nor_prior_see_stays_where_it_began():
+    """Constant coil maps without the zero frequency, and total variation: the constant is in both null spaces."""
+    mask = (torch.rand(32, 32, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    mask[16, 16] = 0
+    operator = CartesianMRI(mask, torch.ones(2, 32, 32, dtype=torch.complex64))
+    truth = torch.zeros(32, 32, dtype=torch.complex64)
+    truth[8:20, 8:20] = 1
+    solution = recon.solve(operator, "tv:weight=2e-3", operator.measure(truth))
+    assert solution.converged
+    assert float(solution.image.mean().abs()) < 1e-5  # the zero-filled image has none
