@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from recon.linear import Step
+from recon.suggestions import did_you_mean
 
 
 class Gaussian:
@@ -160,12 +161,16 @@ def as_fidelity(value: Any) -> Gaussian:
     if not (isinstance(name, str) and isinstance(arguments, Mapping)):
         raise TypeError(f"fidelity must be a name, (name, {{arguments}}) or a data term, got {value!r}")
     if name not in known:
-        raise LookupError(f"there is no fidelity {name!r}; known: {', '.join(sorted(known))}")
+        raise LookupError(
+            f"there is no fidelity {name!r}{did_you_mean(name, known)} Known: {', '.join(sorted(known))}"
+        )
     factory = known[name]
     accepted = inspect.signature(factory).parameters
     for key in arguments:
         if key not in accepted:
-            raise TypeError(f"fidelity {name} has no parameter {key!r}; it takes {', '.join(accepted)}")
+            raise TypeError(
+                f"fidelity {name} has no parameter {key!r}{did_you_mean(key, accepted)} It takes {', '.join(accepted)}"
+            )
     for key, parameter in accepted.items():
         if parameter.default is parameter.empty and key not in arguments:
             raise TypeError(f"fidelity {name} needs {key}: ({name!r}, {{{key!r}: ...}})")

@@ -173,11 +173,11 @@ def test_a_noise_level_for_another_number_of_items() -> None:
 @pytest.mark.parametrize(
     ("fidelity", "kind", "message"),
     [
-        ("poison", LookupError, "there is no fidelity 'poison'; known: gaussian"),
+        ("poison", LookupError, "there is no fidelity 'poison'; did you mean 'poisson'?"),
         (
             ("gaussian", {"weight": 1}),
             TypeError,
-            "fidelity gaussian has no parameter 'weight'; it takes weights, noise_level",
+            "fidelity gaussian has no parameter 'weight'; did you mean 'weights'\\? It takes weights, noise_level",
         ),
         (3, TypeError, "fidelity must be a name"),
         (("gaussian", 0.1), TypeError, "fidelity must be a name"),

@@ -210,7 +210,11 @@ def test_a_checkpoint_resumes_it_to_the_last_bit(tmp_path):
         (("pwls", {"photons": 10.0, "counts": -torch.ones(RAYS)}), ValueError, "counts must be finite"),
         (("pwls", {"photons": torch.ones(7)}), ValueError, "photons of shape \\(7,\\) do not fit"),
         (("pwls", {"photons": 1.0, "electronic": -1}), ValueError, "electronic.* must be >= 0, got -1"),
-        ("poison:photons=3", LookupError, "there is no fidelity 'poison'; known: gaussian, poisson, pwls"),
+        (
+            "poison:photons=3",
+            LookupError,
+            "there is no fidelity 'poison'; did you mean 'poisson'\\? Known: gaussian, poisson, pwls",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(fidelity, error, words):
@@ -231,7 +235,7 @@ def test_conjugate_gradients_refuse_the_likelihood():
     A, _, counts = scan()
     with pytest.raises(ValueError, match="quadratic data terms only, got 'poisson': use solver='admm'"):
         recon.solve(
-            Matrix(A), Ridge(1.0), line_integrals(counts), fidelity="poisson:photons=200", solver="cg"
+            Matrix(A), Ridge(1.0), line_integrals(counts), fidelity="poisson:photons=200", solver=recon.CG()
         )
 
 
