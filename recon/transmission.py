@@ -81,9 +81,10 @@ class PWLS(Gaussian):
     def select(self, items: Tensor) -> Self:
         """The term for some items of a batch laid out by `for_items`."""
         part = self._copy()
-        for name in ("photons", "counts", "weights", "noise_level"):
+        for name in ("photons", "counts", "weights"):  # one row serves all items where they share it
             values = getattr(self, name)
             setattr(part, name, values if len(values) == 1 else values[items])
+        part.noise_level = None if self.noise_level is None else self.noise_level[items]
         return part
 
     def _copy(self) -> Self:

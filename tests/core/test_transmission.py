@@ -257,3 +257,13 @@ def test_rays_that_no_photon_passed_pull_as_the_likelihood_says():
     x = solution.image
     # stationary: N - b exp(-x) + x = 0, also where N = 0
     assert torch.allclose(counts - PHOTONS * torch.exp(-x) + x, torch.zeros(3).double(), atol=1e-5)
+
+
+@pytest.mark.parametrize("term", [PWLS(PHOTONS), Poisson(PHOTONS)], ids=["pwls", "poisson"])
+def test_a_single_item_may_be_selected_twice(term):
+    _, _, counts = scan()
+    y = line_integrals(counts)[None]
+    twice = term.for_items(y, ()).select(torch.tensor([0, 0]))
+    assert torch.equal(twice.noise_level, torch.ones(2))
+    both = torch.cat([y, y])
+    assert torch.equal(*twice.value(both + 0.1, both))
