@@ -125,9 +125,10 @@ def run(
                 store.save_if_due(loop)
     except KeyboardInterrupt:
         loop.finish(INTERRUPTED)
+    outcome = loop.outcome()  # before the file is written: no time that it reports is missing from the file
     if store is not None:
         store.save(loop)
-    return loop.outcome()
+    return outcome
 
 
 class Loop:
