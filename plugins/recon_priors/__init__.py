@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from recon_priors.box import NonNegative as NonNegative
     from recon_priors.huber_tv import HuberTV as HuberTV
     from recon_priors.l1 import L1 as L1
+    from recon_priors.tgv import TGV as TGV
+    from recon_priors.tgv import TotalGeneralizedVariation as TotalGeneralizedVariation
     from recon_priors.tikhonov import Tikhonov as Tikhonov
     from recon_priors.tv import TV as TV
     from recon_priors.tv import TotalVariation as TotalVariation
@@ -24,8 +26,10 @@ _CLASSES = {
     "HuberTV": "huber_tv",
     "L1": "l1",
     "NonNegative": "box",
+    "TGV": "tgv",
     "TV": "tv",
     "Tikhonov": "tikhonov",
+    "TotalGeneralizedVariation": "tgv",
     "TotalVariation": "tv",
     "VectorialTV": "vectorial_tv",
     "WaveletSparsity": "wavelet",
@@ -49,6 +53,13 @@ def recon_priors() -> list[PriorEntry]:
             summary="total variation: isotropic or anisotropic, joint over a complex modulus",
             convex=True,
             examples=(Example({"weight": 0.1}), Example({"weight": 0.1, "isotropic": False})),
+        ),
+        PriorEntry(
+            name="tgv",
+            factory="recon_priors.tgv:TotalGeneralizedVariation",
+            summary="total generalised variation of second order: edges and slopes without a staircase",
+            convex=True,
+            examples=(Example({"weight": 0.1}), Example({"weight": 0.1, "boundary": "periodic"})),
         ),
         PriorEntry(
             name="huber_tv",
