@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from recon.algebra import Combination
-from recon.linear import Identity, LinearOperator, ShapeError, Step
+from recon.linear import Identity, LinearOperator, Step
 
 
 class Channelwise(Combination):
@@ -90,9 +89,7 @@ class Channelwise(Combination):
     ) -> Callable[[Tensor], Tensor] | None:
         """That of A with every channel as an item, where the terms are channelwise too."""
         inside = self._inside(terms)
-        inverse = (
-            None if inside is None else self.operator.preconditioner(self._for_channels(rho), inside)
-        )
+        inverse = None if inside is None else self.operator.preconditioner(self._for_channels(rho), inside)
         if inverse is None:
             return None
 
@@ -137,5 +134,3 @@ class Channelwise(Combination):
     def extra_repr(self) -> str:
         """Shapes and channels."""
         return f"{super().extra_repr()}, channels={self.channels}, axis={self.axis}"
-
-

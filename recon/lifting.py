@@ -161,7 +161,9 @@ class Lifted(Combination):
         self, rho: Sequence[Step], terms: Sequence[LinearOperator]
     ) -> tuple[JointMap, Step, list[Step], list[LinearOperator]] | None:
         """The map with fields, its weight, and weights and maps of the problem for x alone."""
-        joint = [(weight, term) for weight, term in zip(rho, terms, strict=True) if isinstance(term, JointMap)]
+        joint = [
+            (weight, term) for weight, term in zip(rho, terms, strict=True) if isinstance(term, JointMap)
+        ]
         if len(joint) != 1:
             return None
         weights: list[Step] = []
@@ -191,7 +193,7 @@ class LiftedProblem(Problem):
     """A problem whose unknown is the image with the fields of one prior; made by `lifted`."""
 
     @cached_property
-    def terms(self) -> list[Term]:  # type: ignore[override]
+    def terms(self) -> list[Term]:
         """The priors: the one with fields sees all, the others the image."""
         assert isinstance(self.operator, Lifted)
         image_shape = self.operator.operator.domain_shape
@@ -235,7 +237,9 @@ def lifted(problem: Problem) -> Problem:
         return problem
     if len(joint) > 1:
         names = ", ".join(type(member).__name__ for member in joint)
-        raise ValueError(f"one prior with auxiliary fields can be solved for at a time, got {names}: keep one")
+        raise ValueError(
+            f"one prior with auxiliary fields can be solved for at a time, got {names}: keep one"
+        )
     operator = Lifted(problem.operator, joint[0].fields(shape))
     whole = object.__new__(LiftedProblem)
     known = ("terms", "start", "image_norm", "backprojection")

@@ -92,6 +92,10 @@ def solve(
     posed = posed.with_prior(_weighted(posed.prior, weight))
     problem = lifted(posed)
     algorithm = algorithm_for(solver, problem)
+
+    def judge(x: Tensor, reference: Tensor) -> Tensor:
+        return _psnr(problem.visible(x), reference)
+
     rule = algorithm.default_stop() if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
@@ -113,7 +117,9 @@ def solve(
             seconds_before=time.perf_counter() - began,
             callback=None if callback is None else lambda snapshot: callback(_shown(problem, snapshot)),
             report=report,
-            metrics={"psnr": lambda x, reference: _psnr(problem.visible(x), reference)} if _has_values(problem.reference) else {},
+            metrics={"psnr": lambda x, reference: _psnr(problem.visible(x), reference)}
+            if _has_values(problem.reference)
+            else {},
             checkpoint=None if checkpoint is None or interrupted else Path(checkpoint),
             interrupted=interrupted,
         )

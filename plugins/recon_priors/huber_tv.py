@@ -33,7 +33,9 @@ class HuberTV(TotalVariation):
 
     def __init__(
         self,
-        width: Annotated[float, Param("difference of neighbours where the quadratic ends, in image units", gt=0)],
+        width: Annotated[
+            float, Param("difference of neighbours where the quadratic ends, in image units", gt=0)
+        ],
         weight: Annotated[Weight, Param("strength; auto: from the noise level", ge=0)] = "auto",
         isotropic: Annotated[
             bool, Param("Euclidean norm of the gradient instead of the sum over its components")

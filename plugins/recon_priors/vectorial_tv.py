@@ -82,7 +82,9 @@ class VectorialTV(Functional):
 
     def extra_repr(self) -> str:
         """Parameters for `repr`."""
-        return f"weight={self.weight}, coupling={self.coupling!r}, axis={self.axis}, boundary={self.boundary!r}"
+        return (
+            f"weight={self.weight}, coupling={self.coupling!r}, axis={self.axis}, boundary={self.boundary!r}"
+        )
 
 
 def _length(z: Tensor, axes: tuple[int, ...]) -> Tensor:
