@@ -83,6 +83,13 @@ class Functional(Prior):
         """The linear map inside, for images of this shape; the identity by default."""
         return Identity(shape)
 
+    def fields(self, shape: Sequence[int]) -> int:
+        """How many auxiliary fields of this image shape the penalty is minimised over; none by default.
+
+        With fields, `K` is a `recon.lifting.JointMap` and takes ``(1 + fields, *shape)``, the image first.
+        """
+        return 0
+
     def _penalty(self, z: Tensor) -> Tensor:
         """Unweighted penalty, ``(B, ...)``: whatever axes are left are summed."""
         raise TypeError(f"{type(self).__name__} has no _penalty: write the unweighted g(z)")

@@ -198,22 +198,26 @@ class Problem:
         """Whether the image is complex."""
         return self.operator.domain == "complex" or (self.operator.domain == "any" and self.y.is_complex())
 
+    @property
+    def members(self) -> list[Functional | Denoiser]:
+        """The priors that are terms of the objective; generators are not."""
+        members = [] if self.prior is None else self.prior.members
+        return [member for member in members if isinstance(member, Functional | Denoiser)]
+
     @cached_property
     def terms(self) -> list[Term]:
         """The priors with their linear maps built for this image shape; generators are not terms."""
-        members = [] if self.prior is None else self.prior.members
-        terms = [
-            Term(member, self.operator.domain_shape, self.image_range)
-            for member in members
-            if isinstance(member, Functional | Denoiser)
-        ]
-        for term in terms:
-            if self.is_complex and term.scaling.offset != 0:
-                raise ValueError(
-                    f"image_range={self.image_range} would shift complex images for {type(term.prior).__name__}, "
-                    "made for magnitudes: give the range of the magnitude, (0, high)"
-                )
-        return terms
+        shape = self.operator.domain_shape
+        return [self.checked_term(Term(member, shape, self.image_range)) for member in self.members]
+
+    def checked_term(self, term: Term) -> Term:
+        """The term, if its scaling fits the images."""
+        if self.is_complex and term.scaling.offset != 0:
+            raise ValueError(
+                f"image_range={self.image_range} would shift complex images for {type(term.prior).__name__}, "
+                "made for magnitudes: give the range of the magnitude, (0, high)"
+            )
+        return term
 
     @property
     def generator(self) -> Generator | None:
@@ -338,7 +342,7 @@ class Problem:
 
     def select(self, items: Tensor) -> Problem:
         """The same problem for some of its items."""
-        part = object.__new__(Problem)
+        part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
         for name in (
             "y",
@@ -381,6 +385,10 @@ class Problem:
         )
         problem.notes = dict(self.notes)
         return problem
+
+    def visible(self, x: Tensor) -> Tensor:
+        """The images ``(B, *shape)`` in what algorithms iterate: all of it, but for `recon.lifting`."""
+        return x
 
     def unflatten(self, x: Tensor) -> Tensor:
         """Images ``(B, *shape)`` in the batch shape of the data."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recon import registry
+from recon.lifting import lifted
 from recon.linear import LinearOperator
 from recon.priors import Functional, Prior, checked_weight
 from recon.problem import Problem, as_numbers
@@ -87,9 +88,14 @@ def solve(
         DivergenceError: NaN or a rising objective; it holds the last good image.
     """
     began = time.perf_counter()
-    problem = _posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
-    problem = problem.with_prior(_weighted(problem.prior, weight))
+    posed = _posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
+    posed = posed.with_prior(_weighted(posed.prior, weight))
+    problem = lifted(posed)
     algorithm = algorithm_for(solver, problem)
+
+    def judge(x: Tensor, reference: Tensor) -> Tensor:
+        return _psnr(problem.visible(x), reference)
+
     rule = algorithm.default_stop() if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
@@ -109,16 +115,18 @@ def solve(
             stop=rule,
             state=state,
             seconds_before=time.perf_counter() - began,
-            callback=callback,
+            callback=None if callback is None else lambda snapshot: callback(_shown(problem, snapshot)),
             report=report,
-            metrics={"psnr": _psnr} if _has_values(problem.reference) else {},
+            metrics={"psnr": lambda x, reference: _psnr(problem.visible(x), reference)}
+            if _has_values(problem.reference)
+            else {},
             checkpoint=None if checkpoint is None or interrupted else Path(checkpoint),
             interrupted=interrupted,
         )
-    single = not problem.batch_shape
+    posed.strength, single = problem.strength, not problem.batch_shape
     solution = Solution(
         image=problem.unflatten(outcome.image),
-        item_ndim=len(problem.operator.domain_shape),
+        item_ndim=len(posed.operator.domain_shape),
         history={
             name: [row[0] if single and isinstance(row, list) else row for row in column]
             for name, column in outcome.history.items()
@@ -131,7 +139,7 @@ def solve(
         weight=None if not chosen else problem.strength.tolist()[0] if single else problem.strength.tolist(),
         weight_search=rounds,
         provenance={
-            "operator": describe("operator", problem.operator),
+            "operator": describe("operator", posed.operator),
             "prior": [describe("prior", member) for member in problem.prior.members] if problem.prior else [],
             "solver": describe("solver", algorithm) | {"settings": repr(algorithm)},
             "fidelity": repr(problem.fidelity),
@@ -139,7 +147,7 @@ def solve(
             "seed": seed,
             **environment(),
         },
-        problem=problem,
+        problem=posed,
     )
     limited = [
         reason
@@ -239,6 +247,11 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
             arguments = {**origin.arguments, "weight": weight}
             object.__setattr__(member, "recon_origin", dataclasses.replace(origin, arguments=arguments))
     return changed
+
+
+def _shown(problem: Problem, snapshot: Snapshot) -> Snapshot:
+    """The snapshot with the image that the user asked for."""
+    return dataclasses.replace(snapshot, image=problem.visible(snapshot.image))
 
 
 def algorithm_for(solver: Algorithm | Named, problem: Problem) -> Algorithm:

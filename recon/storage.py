@@ -14,6 +14,7 @@ from torch import Tensor
 from recon import registry
 from recon.algebra import Adjoint, Combination, Composition, Gram, Scaled, Stack, Sum
 from recon.archive import FormatError, read_archive, write_archive
+from recon.channels import Channelwise
 from recon.linear import LinearOperator
 from recon.problem import Problem
 from recon.provenance import environment, identify
@@ -25,6 +26,7 @@ FORMAT = "recon problem 2"
 # Operators made of others, by their names in a file.
 COMBINATIONS: dict[str, type[Combination]] = {
     "adjoint": Adjoint,
+    "channelwise": Channelwise,
     "composition": Composition,
     "gram": Gram,
     "scaled": Scaled,
@@ -107,8 +109,12 @@ def _operator_record(arrays: dict[str, Tensor], name: str, operator: LinearOpera
         parts = [
             _operator_record(arrays, f"{name}/{place}", part) for place, part in enumerate(operator.parts)
         ]
-        factor = {"factor": _store(arrays, name, operator.factor)} if isinstance(operator, Scaled) else {}
-        return {"combination": kind, "parts": parts, **factor}
+        own: dict[str, Any] = {}
+        if isinstance(operator, Scaled):
+            own = {"factor": _store(arrays, name, operator.factor)}
+        elif isinstance(operator, Channelwise):
+            own = {"channels": operator.channels, "axis": operator.axis}
+        return {"combination": kind, "parts": parts, **own}
     known = identify("operator", operator)
     if known is None:
         raise TypeError(
@@ -129,6 +135,8 @@ def _operator_of(record: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> Lin
     kind, parts = record["combination"], [_operator_of(part, arrays) for part in record["parts"]]
     if kind == "scaled":
         return Scaled(parts[0], _restore(arrays, record["factor"]))
+    if kind == "channelwise":
+        return Channelwise(parts[0], record["channels"], record["axis"])
     if kind == "composition":
         return Composition(parts[0], parts[1])
     if kind in ("sum", "stack"):

@@ -11,19 +11,27 @@ from recon.hookspecs import hookimpl
 if TYPE_CHECKING:
     from recon_priors.box import Box as Box
     from recon_priors.box import NonNegative as NonNegative
+    from recon_priors.huber_tv import HuberTV as HuberTV
     from recon_priors.l1 import L1 as L1
+    from recon_priors.tgv import TGV as TGV
+    from recon_priors.tgv import TotalGeneralizedVariation as TotalGeneralizedVariation
     from recon_priors.tikhonov import Tikhonov as Tikhonov
     from recon_priors.tv import TV as TV
     from recon_priors.tv import TotalVariation as TotalVariation
+    from recon_priors.vectorial_tv import VectorialTV as VectorialTV
     from recon_priors.wavelet import WaveletSparsity as WaveletSparsity
 
 _CLASSES = {
     "Box": "box",
+    "HuberTV": "huber_tv",
     "L1": "l1",
     "NonNegative": "box",
+    "TGV": "tgv",
     "TV": "tv",
     "Tikhonov": "tikhonov",
+    "TotalGeneralizedVariation": "tgv",
     "TotalVariation": "tv",
+    "VectorialTV": "vectorial_tv",
     "WaveletSparsity": "wavelet",
 }
 __all__ = sorted(_CLASSES)
@@ -45,6 +53,32 @@ def recon_priors() -> list[PriorEntry]:
             summary="total variation: isotropic or anisotropic, joint over a complex modulus",
             convex=True,
             examples=(Example({"weight": 0.1}), Example({"weight": 0.1, "isotropic": False})),
+        ),
+        PriorEntry(
+            name="tgv",
+            factory="recon_priors.tgv:TotalGeneralizedVariation",
+            summary="total generalised variation of second order: edges and slopes without a staircase",
+            convex=True,
+            examples=(Example({"weight": 0.1}), Example({"weight": 0.1, "boundary": "periodic"})),
+        ),
+        PriorEntry(
+            name="huber_tv",
+            factory="recon_priors.huber_tv:HuberTV",
+            summary="Huber total variation: quadratic for small differences, so that slopes stay smooth",
+            convex=True,
+            examples=(Example({"width": 0.3, "weight": 0.1}), Example({"width": 0.3, "isotropic": False})),
+        ),
+        PriorEntry(
+            name="vectorial_tv",
+            factory="recon_priors.vectorial_tv:VectorialTV",
+            summary="total variation of colours, contrasts or energies that share their edges: nuclear or joint norm",
+            convex=True,
+            tags=("channels", "colour", "nuclear"),
+            examples=(
+                Example({"weight": 0.1}),
+                Example({"weight": 0.1, "coupling": "joint", "axis": -1}),
+                Example({"weight": 0.1, "coupling": "separate"}),
+            ),
         ),
         PriorEntry(
             name="wavelet",

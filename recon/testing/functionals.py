@@ -29,7 +29,7 @@ from recon.testing.measuring import (
 )
 from recon.testing.operator_matrices import check_dense_adjoint, check_norm_bound
 
-SHAPES = ((6, 7), (8, 8), (16, 16), (32, 32), (4, 6, 8), (12,))
+SHAPES = ((6, 7), (8, 8), (16, 16), (32, 32), (4, 6, 8), (3, 6, 7), (12,))
 """Image shapes that are tried in turn: the first that the prior takes."""
 STEPS = (0.1, 1.0, 4.0)
 
