@@ -52,15 +52,12 @@ class FourierProjector:
         self.convolves = is_convolution(geometry)
         points = _points(geometry, self.period)
         self._transform = NonUniformFFT(points.reshape(-1, 2).to(device), geometry.shape, ACCURACY[dtype])
-        samples, phases = _phases(geometry, self.period)
-        pixels, element = _footprints(geometry, samples)
-        # a transform is scaled by 1/sqrt(pixels); two frequencies stand for each but the lowest
-        scale = math.sqrt(math.prod(geometry.shape)) / self.period
-        both = torch.as_tensor(_both_signs(geometry, self.period))
+        # a transform is scaled by 1/sqrt(pixels)
+        scale = _both_signs(geometry, self.period) * math.sqrt(math.prod(geometry.shape)) / self.period
+        element = np.sinc(_frequencies(geometry, self.period) * geometry.detector_size)
         kind = complex_dtype(dtype)
-        strip = pixels * element * (geometry.pixel_size**2 / geometry.detector_size)
-        self._strips = (scale * both * phases * strip).to(device, kind)
-        self._lines = (scale * both * phases * element**2).to(device, kind)
+        self._strips = torch.from_numpy(scale * _strips(geometry, self.period)).to(device, kind)
+        self._lines = torch.from_numpy(scale * element**2 * _phases(geometry, self.period)).to(device, kind)
         self._symbol: Tensor | None = None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -100,9 +97,10 @@ class FourierProjector:
         result = torch.empty_like(images, memory_format=torch.contiguous_format)
         for first in range(0, len(images), together):
             some = slice(first, first + together)
-            # only the rows of the image are transformed along: the others of the doubled grid are zero
-            spectra = torch.fft.fft(torch.fft.rfft(images[some], n=columns), n=rows, dim=-2)
-            spectra = torch.fft.ifft(spectra.mul_(self._symbol), dim=-2)[..., :height, :]
+            # rows of zeros are not transformed along, and transposed columns lie together in memory
+            spectra = torch.fft.rfft(images[some], n=columns).mT.contiguous()
+            spectra = torch.fft.fft(spectra, n=rows).mul_(self._symbol)
+            spectra = torch.fft.ifft(spectra)[..., :height].mT.contiguous()
             result[some] = torch.fft.irfft(spectra, n=columns)[..., :width]
         return result
 
@@ -153,30 +151,56 @@ def _points(geometry: ParallelGeometry, period: int) -> Tensor:
     return torch.from_numpy(cycles * np.asarray(geometry.shape))
 
 
-def _phases(geometry: ParallelGeometry, period: int) -> tuple[np.ndarray, Tensor]:
-    """The frequencies, and exp(2 pi i f s_0) with the shift from the transform's middle pixel to the image's middle."""
-    theta, samples = np.asarray(geometry.angles)[:, None], _frequencies(geometry, period)
+def _middles(geometry: ParallelGeometry) -> np.ndarray:
+    """Where the transform's middle pixel lies along each view, from its first element on [mm], ``(views, 1)``."""
+    theta = np.asarray(geometry.angles)[:, None]
     down, right = ((side // 2 - (side - 1) / 2) * geometry.pixel_size for side in geometry.shape)
-    middle = right * np.cos(theta) - down * np.sin(theta)
-    return samples, torch.from_numpy(np.exp(2j * np.pi * samples * (geometry.positions[0] - middle)))
+    return right * np.cos(theta) - down * np.sin(theta) - geometry.positions[0]
 
 
-def _footprints(geometry: ParallelGeometry, samples: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Spectra of a pixel's projection ``(views, f)`` and of an element's aperture ``(f,)``, both 1 at f = 0."""
-    theta, pixels = np.asarray(geometry.angles)[:, None], samples * geometry.pixel_size
-    footprint = np.sinc(pixels * np.cos(theta)) * np.sinc(pixels * np.sin(theta))
-    return torch.from_numpy(footprint), torch.from_numpy(np.sinc(samples * geometry.detector_size))
+def _phases(geometry: ParallelGeometry, period: int) -> np.ndarray:
+    """exp(-2 pi i f s) with s the place of the middle pixel, ``(views, f)``."""
+    return np.exp(-2j * np.pi * _frequencies(geometry, period) * _middles(geometry))
+
+
+def _strips(geometry: ParallelGeometry, period: int) -> np.ndarray:
+    """The spectrum of what the elements read of the middle pixel [mm], ``(views, f)``.
+
+    Along an axis of the image all pixels lie alike between elements that divide them evenly, and what is beyond the
+    sampling limit is aliased alike: the strips are exact there. Elsewhere they end at the limit.
+    """
+    theta, pixel = np.asarray(geometry.angles)[:, None], geometry.pixel_size
+    cosine, sine = np.cos(theta), np.sin(theta)
+    samples = _frequencies(geometry, period)
+    strips = np.sinc(samples * pixel * cosine) * np.sinc(samples * pixel * sine)
+    strips = strips * np.sinc(samples * geometry.detector_size) * (pixel**2 / geometry.detector_size)
+    strips = strips * _phases(geometry, period)
+    divided = pixel / geometry.detector_size
+    if abs(divided - round(divided)) < 1e-9 * divided:
+        along = np.minimum(np.abs(cosine), np.abs(sine))[:, 0] < 1e-9
+        strips[along] = _aliased_strips(geometry, period, _middles(geometry)[along])
+    return strips
+
+
+def _aliased_strips(geometry: ParallelGeometry, period: int, middles: np.ndarray) -> np.ndarray:
+    """As `_strips`, of views along an axis with the middle pixel at ``middles``: from the overlap with each element."""
+    spacing, pixel = geometry.detector_size, geometry.pixel_size
+    reach = math.ceil(pixel / spacing) + 1
+    nearest = np.round(middles / spacing)
+    elements = nearest + np.arange(-reach, reach + 1)  # (views, elements)
+    apart = np.abs(elements * spacing - middles)
+    overlap = np.clip((pixel + spacing) / 2 - apart, 0, min(pixel, spacing)) * (pixel / spacing)
+    turns = elements[..., None] * (_frequencies(geometry, period) * spacing)
+    return (overlap[..., None] * np.exp(-2j * np.pi * turns)).sum(1)
 
 
 @functools.lru_cache(maxsize=2)
 def _gram_symbol(geometry: ParallelGeometry) -> Tensor:
-    """The spectrum of the kernel of A^T A on the doubled grid, one half of the last axis; float64, in mm^2."""
+    """The spectrum of the kernel of A^T A on the doubled grid, transposed, one half of columns; float64, in mm^2."""
     period = _period(geometry)
-    samples = _frequencies(geometry, period)
-    pixels, element = _footprints(geometry, samples)
-    strips = (pixels * element).square() * geometry.pixel_size**4 / geometry.detector_size**2 / period
-    weights = (strips * torch.from_numpy(_both_signs(geometry, period))).flatten()
+    powers = np.abs(_strips(geometry, period)) ** 2 * _both_signs(geometry, period) / period
+    weights = torch.from_numpy(powers).flatten()
     grid = tuple(fast_length(2 * side) for side in geometry.shape)
     points = _points(geometry, period).reshape(-1, 2)
     kernel = normal_kernel(points, geometry.shape, weights, grid).real * math.prod(geometry.shape)
-    return torch.fft.rfft2(kernel).real.contiguous()
+    return torch.fft.rfft2(kernel).real.mT.contiguous()

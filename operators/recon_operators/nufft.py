@@ -21,6 +21,10 @@ ACCURACY = 1e-6
 _TOGETHER = 8
 """Transforms done by one call: on a CPU more bring no speed, and each takes four images of memory."""
 
+_OVERSAMPLING = 1.75
+"""Side of FINUFFT's grid over the image's: as accurate as 2, which makes grids of powers of two out of images of
+powers of two, on which its FFT takes five times as long."""
+
 
 class NonUniformFFT:
     """Sums over pixels at points of k-space, and the adjoint sums over points at the pixels.
@@ -153,4 +157,4 @@ def _library(device: torch.device, kind: int) -> tuple[Any, dict[str, Any]]:
     if device.type != "cpu":
         return library, {}
     # several threads add to one grid in any order: sums at pixels would differ from call to call
-    return library, {"nthreads": 1 if kind == 1 else torch.get_num_threads()}
+    return library, {"nthreads": 1 if kind == 1 else torch.get_num_threads(), "upsampfac": _OVERSAMPLING}
