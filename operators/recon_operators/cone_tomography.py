@@ -39,17 +39,17 @@ class ConeTomography(LineIntegrals):
         if backend == "astra" and not astra_projector.is_installed():
             raise ImportError(astra_projector.NOT_INSTALLED.replace("'matrix'", "'joseph'"))
         self.geometry = geometry
-        self.backend: ConeBackend = backend
+        self.requested_backend: ConeBackend = backend
         # the buffer carries the device; computations use the geometry's float64 vectors
         self.register_buffer(
             "sources", torch.tensor(geometry.frames[:, 0].astype(np.float32)), persistent=False
         )
 
     @property
-    def chosen_backend(self) -> Literal["joseph", "astra"]:
-        """The backend that projections use on the operator's device."""
-        if self.backend != "auto":
-            return self.backend
+    def backend(self) -> Literal["joseph", "astra"]:
+        """The backend in use on the operator's device."""
+        if self.requested_backend != "auto":
+            return self.requested_backend
         return "astra" if self.device.type == "cuda" else "joseph"
 
     @property

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from recon.parameters import Param
+from recon_operators import astra_projector
 from recon_operators.filtered_backprojection import ViewInterpolation, weighted_views
-from recon_operators.line_integrals import full_precision
+from recon_operators.fourier_projector import FourierProjector, is_convolution
+from recon_operators.line_integrals import Projector, full_precision
 from recon_operators.scan_geometry import ParallelGeometry
 from recon_operators.tomography import (
-    Backend,
+    ParallelBackend,
     Tomography,
     detector_count,
     finite_offset,
@@ -23,6 +25,9 @@ from recon_operators.tomography import (
     length,
     radians,
 )
+
+FOURIER_FROM = 16 * 1024**2
+"""Bytes of a matrix from which ``backend="auto"`` prefers the Fourier domain: there one FFT pair is faster."""
 
 
 class ParallelBeam(Tomography):
@@ -38,10 +43,16 @@ class ParallelBeam(Tomography):
         matrix: the projection matrix and its transpose, built at the first use, shared between operators of
             equal geometry and not saved with the operator. Exact adjoint, float32 and float64, CPU and GPU.
             The scan's symmetry is used: equally spaced views of a square image need an eighth of it.
+        fourier: the projection slice theorem by non-uniform FFTs (`FourierProjector`), of pixels and elements
+            that are areas, not points: ASTRA's ``strip`` kernel up to the detector's sampling limit. Exact
+            adjoint. While every view sees the whole image and elements are no wider than pixels, A^T A is one
+            FFT pair whatever the number of views; else it is the pair of projections. FINUFFT on the CPU, on a
+            GPU cuFINUFFT.
         astra: the ASTRA toolbox, which holds no matrix. On the CPU the same matrix, in float32; on the GPU
             one call for a batch, whose adjoint is approximate (`adjoint_kind`).
-        auto: on the CPU the matrix while it fits `memory_limit`, else ASTRA; on a GPU ASTRA where it is
-            installed with CUDA, else the matrix.
+        auto: on the CPU ``fourier`` where A^T A is one FFT pair and the matrix would be large (over
+            `FOURIER_FROM`), else the matrix while it fits `memory_limit`, else ``fourier``; on a GPU ASTRA where
+            it is installed with CUDA, else the matrix. `backend` and `repr` say which.
 
     Raises:
         ValueError: a shape, size, angle or backend that makes no scan; the message names it and what to give.
@@ -53,7 +64,7 @@ class ParallelBeam(Tomography):
     """
 
     geometry: ParallelGeometry
-    _astra_on_cuda = True
+    backends = ("matrix", "fourier", "astra")
 
     def __init__(
         self,
@@ -72,7 +83,9 @@ class ParallelBeam(Tomography):
         detector_offset: Annotated[
             float, Param("position of the detector's middle relative to the rotation axis", unit="mm")
         ] = 0.0,
-        backend: Annotated[Backend, Param("what computes the projections")] = "auto",
+        backend: Annotated[
+            ParallelBackend, Param("what computes the projections; auto: by scan, device and memory")
+        ] = "auto",
         memory_limit: Annotated[
             int, Param("most that backend='auto' spends on a matrix in main memory", unit="bytes", ge=0)
         ] = 2 * 1024**3,
@@ -81,15 +94,44 @@ class ParallelBeam(Tomography):
         super().__init__(geometry, backend, memory_limit)
         _warn_if_truncated(geometry)
 
+    @property
+    def nonnegative(self) -> bool:  # type: ignore[override]
+        """Whether no entry of the matrix is negative: not with ``"fourier"``, whose strips end in ripples."""
+        return self.backend != "fourier"
+
+    def _automatic_backend(self) -> Literal["matrix", "fourier", "astra"]:
+        if self.device.type == "cuda" and astra_projector.has_cuda():
+            return "astra"
+        if self.device.type != "cpu":
+            return "matrix"
+        fits = self._matrix_bytes <= self.memory_limit
+        small = self._matrix_bytes < FOURIER_FROM or not is_convolution(self.geometry)
+        return "matrix" if fits and small else "fourier"
+
+    def _projector(self, backend: str, dtype: torch.dtype, device: torch.device) -> Projector:
+        if backend == "fourier":
+            return FourierProjector(self.geometry, dtype, device)
+        return super()._projector(backend, dtype, device)
+
+    def _gram(self, x: Tensor) -> Tensor:
+        projector, images = self._prepared(x)
+        if isinstance(projector, FourierProjector):
+            return projector.gram(images)
+        return projector.adjoint(projector.forward(images))
+
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
         """Filtered back-projection; see `recon_operators.filtered_backprojection`.
 
-        With the matrix backend the back-projection interpolates the views by a matrix of its own; with ASTRA it
-        is the adjoint, a column of which sums to pixel_size^2 / detector_size in each view.
+        With the matrix backend the back-projection interpolates the views by a matrix of its own, with
+        ``"fourier"`` by the spectrum of that interpolation; with ASTRA it is the adjoint, a column of which sums
+        to pixel_size^2 / detector_size in each view.
         """
         views = weighted_views(full_precision(y), self.geometry, filter, cutoff)
-        if self.chosen_backend == "matrix":
+        if self.backend == "matrix":
             return ViewInterpolation(self.geometry).adjoint(views).to(y.dtype)
+        projector, views = self._prepared(views)
+        if isinstance(projector, FourierProjector):
+            return projector.add_up(views).to(y.dtype)
         return (self.adjoint(views) * (self.geometry.detector_size / self.geometry.pixel_size**2)).to(y.dtype)
 
 
@@ -117,12 +159,8 @@ def _geometry(
 
 
 def _warn_if_truncated(geometry: ParallelGeometry) -> None:
-    height, width = geometry.shape
-    theta = np.asarray(geometry.angles)
-    shadow = (np.abs(np.cos(theta)) * width + np.abs(np.sin(theta)) * height) * geometry.pixel_size / 2
-    reach = geometry.detectors * geometry.detector_size / 2 - abs(geometry.detector_offset)
-    if shadow.max() > reach * (1 + 1e-6) + 1e-9:
-        needed = math.ceil(2 * (shadow.max() + abs(geometry.detector_offset)) / geometry.detector_size - 1e-6)
+    if not geometry.covers_image:
+        needed = geometry.detectors + 2 * max(geometry.elements_missing)
         warnings.warn(
             f"the detector ({geometry.detectors} elements of {geometry.detector_size:g} mm, offset "
             f"{geometry.detector_offset:g} mm) does not cover the image at every angle: pixels outside are "

@@ -137,7 +137,7 @@ def filter_views(sinograms: Tensor, spacing: float, filter: str = "ram-lak", cut
         The shape of the data, in their unit per mm.
     """
     detectors = sinograms.shape[-1]
-    length = _fast_length(2 * detectors)
+    length = fast_length(2 * detectors)
     response = ramp_response(length, spacing, filter, cutoff).to(sinograms.device, sinograms.dtype)
     return torch.fft.irfft(torch.fft.rfft(sinograms, n=length) * response, n=length)[..., :detectors]
 
@@ -162,7 +162,7 @@ def ramp_response(length: int, spacing: float, filter: str = "ram-lak", cutoff: 
     return torch.fft.rfft(kernel).real * window / spacing
 
 
-def _fast_length(least: int) -> int:
+def fast_length(least: int) -> int:
     """The smallest even length from ``least`` on whose only prime factors are 2, 3 and 5."""
     length = least + least % 2
     while True:

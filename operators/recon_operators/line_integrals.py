@@ -36,8 +36,8 @@ class LineIntegrals(LinearOperator):
         self._symbol: Tensor | None = None
 
     @property
-    def chosen_backend(self) -> str:
-        """The backend that projections use on the operator's device."""
+    def backend(self) -> str:
+        """The backend in use on the operator's device, never ``"auto"``."""
         raise NotImplementedError
 
     def _projector(self, backend: str, dtype: torch.dtype, device: torch.device) -> Projector:
@@ -47,7 +47,7 @@ class LineIntegrals(LinearOperator):
     @property
     def adjoint_kind(self) -> Literal["exact", "approximate"]:  # type: ignore[override]
         """``"approximate"`` for ASTRA on a GPU: its back-projector is not its projector's transpose."""
-        return "approximate" if self.device.type == "cuda" and self.chosen_backend == "astra" else "exact"
+        return "approximate" if self.device.type == "cuda" and self.backend == "astra" else "exact"
 
     @property
     def adjoint_tolerance(self) -> float:  # type: ignore[override]
@@ -96,7 +96,7 @@ class LineIntegrals(LinearOperator):
 
     def _prepared(self, items: Tensor) -> tuple[Projector, Tensor]:
         items = full_precision(items)
-        key = (self.chosen_backend, items.dtype, items.device)
+        key = (self.backend, items.dtype, items.device)
         if key not in self._projectors:
             self._projectors[key] = self._projector(*key)
         return self._projectors[key], items

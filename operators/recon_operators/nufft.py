@@ -21,6 +21,10 @@ ACCURACY = 1e-6
 _TOGETHER = 8
 """Transforms done by one call: on a CPU more bring no speed, and each takes four images of memory."""
 
+_OVERSAMPLING = 1.75
+"""Side of FINUFFT's grid over the image's: as accurate as 2, which makes grids of powers of two out of images of
+powers of two, on which its FFT takes five times as long."""
+
 
 class NonUniformFFT:
     """Sums over pixels at points of k-space, and the adjoint sums over points at the pixels.
@@ -92,21 +96,29 @@ class NonUniformFFT:
         return NonUniformFFT, (self.trajectory, self.shape, self.accuracy)
 
 
-def normal_kernel(trajectory: Tensor, shape: Sequence[int], weights: Tensor | None = None) -> Tensor:
+def normal_kernel(
+    trajectory: Tensor,
+    shape: Sequence[int],
+    weights: Tensor | None = None,
+    grid: Sequence[int] | None = None,
+) -> Tensor:
     """The kernel t of F^H W F, a convolution on the image: (F^H W F)[m, n] = t[m - n].
 
-    In double precision on the grid of twice the sides, differences in the order of the FFT. The difference -N,
-    which no two pixels have, is zero, so that t[-d] = conj(t[d]) and its spectrum is real.
+    In double precision, differences in the order of the FFT, on a grid of even sides from twice the image's on
+    (None: just twice). Differences that no two pixels have, -N and beyond, are zero, so that t[-d] = conj(t[d]) and
+    the spectrum is real.
     """
-    double = [2 * side for side in shape]
-    points = trajectory.to(torch.float64) * 2  # cycles per field of view of the doubled grid
+    sides = tuple(2 * side for side in shape) if grid is None else tuple(grid)
+    # cycles per field of view of the larger grid
+    points = trajectory.to(torch.float64) * (_sides(trajectory, sides) / _sides(trajectory, shape))
     strengths = torch.ones(len(trajectory), dtype=torch.complex128, device=trajectory.device)
     if weights is not None:
         strengths = strengths * weights
-    transform = NonUniformFFT(points, double, accuracy=1e-12)
-    kernel = transform.adjoint(strengths[None])[0] * (math.sqrt(math.prod(double)) / math.prod(shape))
-    for axis in range(len(double)):
-        kernel.select(axis, 0).zero_()
+    transform = NonUniformFFT(points, sides, accuracy=1e-12)
+    kernel = transform.adjoint(strengths[None])[0] * (math.sqrt(math.prod(sides)) / math.prod(shape))
+    for axis, (side, length) in enumerate(zip(shape, sides, strict=True)):
+        kernel.narrow(axis, 0, length // 2 - side + 1).zero_()
+        kernel.narrow(axis, length // 2 + side, length // 2 - side).zero_()
     return torch.fft.ifftshift(kernel)
 
 
@@ -145,4 +157,4 @@ def _library(device: torch.device, kind: int) -> tuple[Any, dict[str, Any]]:
     if device.type != "cpu":
         return library, {}
     # several threads add to one grid in any order: sums at pixels would differ from call to call
-    return library, {"nthreads": 1 if kind == 1 else torch.get_num_threads()}
+    return library, {"nthreads": 1 if kind == 1 else torch.get_num_threads(), "upsampfac": _OVERSAMPLING}

@@ -109,6 +109,25 @@ class ParallelGeometry(ScanGeometry):
         return angle, distance
 
     @property
+    def shadow(self) -> float:
+        """Half the width of the widest projection of the image [mm]; every projection is centred on the axis."""
+        cosine, sine = np.abs(np.cos(self.angles)), np.abs(np.sin(self.angles))
+        return float((cosine * self.shape[1] + sine * self.shape[0]).max()) * self.pixel_size / 2
+
+    @property
+    def elements_missing(self) -> tuple[int, int]:
+        """How many elements the detector lacks before its first and after its last one to see the whole image."""
+        half = self.detectors * self.detector_size / 2
+        reaches = half - self.detector_offset, half + self.detector_offset
+        before, after = (math.ceil((self.shadow - reach) / self.detector_size - 1e-6) for reach in reaches)
+        return max(0, before), max(0, after)
+
+    @property
+    def covers_image(self) -> bool:
+        """Whether every view sees the whole image."""
+        return self.elements_missing == (0, 0)
+
+    @property
     def entries(self) -> int:
         """Entries of the matrix, to a few per cent: how many elements lie in the footprints of the pixels."""
         cosine, sine = np.abs(np.cos(self.angles)), np.abs(np.sin(self.angles))

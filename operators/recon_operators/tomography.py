@@ -19,6 +19,7 @@ from recon_operators.sinogram_noise import sinogram_noise
 from recon_operators.sparse_projector import estimated_bytes, sparse_projector
 
 Backend = Literal["auto", "matrix", "astra"]
+ParallelBackend = Literal["auto", "matrix", "fourier", "astra"]
 
 
 class Tomography(LineIntegrals):
@@ -26,23 +27,23 @@ class Tomography(LineIntegrals):
 
     Args:
         geometry: the scan.
-        backend: ``"matrix"``, ``"astra"``, or ``"auto"``, which chooses by device and memory.
+        backend: one of `backends`, or ``"auto"``, which chooses by scan, device and memory.
         memory_limit: most that ``"auto"`` spends on a matrix [bytes].
     """
 
-    # whether "auto" prefers ASTRA to the matrix on a GPU
-    _astra_on_cuda = False
+    backends: tuple[ParallelBackend, ...] = ("matrix", "astra")
 
-    def __init__(self, geometry: ScanGeometry, backend: Backend, memory_limit: int) -> None:
+    def __init__(self, geometry: ScanGeometry, backend: ParallelBackend, memory_limit: int) -> None:
         super().__init__(geometry.shape, (geometry.views, geometry.detectors))
-        if backend not in ("auto", "matrix", "astra"):
-            raise ValueError(f"backend must be 'auto', 'matrix' or 'astra', got {backend!r}")
+        if backend not in ("auto", *self.backends):
+            *others, last = map(repr, ("auto", *self.backends))
+            raise ValueError(f"backend must be {', '.join(others)} or {last}, got {backend!r}")
         if backend == "astra" and not astra_projector.is_installed():
             raise ImportError(astra_projector.NOT_INSTALLED)
         if memory_limit != int(memory_limit) or memory_limit < 0:
             raise ValueError(f"memory_limit must be a number of bytes >= 0, got {memory_limit!r}")
         self.geometry = geometry
-        self.backend: Backend = backend
+        self.requested_backend: ParallelBackend = backend
         self.memory_limit = int(memory_limit)
         # the buffer carries the device; computations use the geometry's float64 angles
         self.register_buffer("angles", torch.tensor(geometry.angles, dtype=torch.float32), persistent=False)
@@ -50,14 +51,13 @@ class Tomography(LineIntegrals):
         self._warned = False
 
     @property
-    def chosen_backend(self) -> Literal["matrix", "astra"]:
-        """The backend that projections use on the operator's device."""
-        if self.backend != "auto":
-            return self.backend
+    def backend(self) -> Literal["matrix", "fourier", "astra"]:
+        """The backend in use on the operator's device."""
+        return self._automatic_backend() if self.requested_backend == "auto" else self.requested_backend
+
+    def _automatic_backend(self) -> Literal["matrix", "fourier", "astra"]:
         if self.device.type == "cuda" and not astra_projector.has_cuda():
             return "matrix"
-        if self.device.type == "cuda" and self._astra_on_cuda:
-            return "astra"
         if self.device.type not in ("cpu", "cuda") or self._matrix_bytes <= self.memory_limit:
             return "matrix"
         return "astra"
@@ -91,6 +91,7 @@ class Tomography(LineIntegrals):
         return (
             f"{geometry.shape} pixels of {geometry.pixel_size:g} mm -> {geometry.views} views x "
             f"{geometry.detectors} elements of {geometry.detector_size:g} mm, backend={self.backend!r}"
+            + (" (auto)" if self.requested_backend == "auto" else "")
         )
 
     def _projector(self, backend: str, dtype: torch.dtype, device: torch.device) -> Projector:
@@ -103,7 +104,7 @@ class Tomography(LineIntegrals):
                     "use backend='matrix'"
                 )
             return astra_projector.AstraCudaProjector(self.geometry, device)
-        if self.backend == "auto":
+        if self.requested_backend == "auto":
             self._explain_memory_limit()
         return astra_projector.AstraProjector(self.geometry)
 

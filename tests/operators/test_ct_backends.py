@@ -31,7 +31,7 @@ def test_the_backends_agree() -> None:
     images, data = random(3, 40, 30), random(3, *matrix.range_shape)
     for ours, theirs in ((matrix(images), astra(images)), (matrix.adjoint(data), astra.adjoint(data))):
         assert (ours - theirs).norm() < 2e-5 * ours.norm()  # ASTRA steps along the ray in float32
-    assert (matrix.chosen_backend, astra.chosen_backend) == ("matrix", "astra")
+    assert (matrix.backend, astra.backend) == ("matrix", "astra")
     assert astra.adjoint_kind == matrix.adjoint_kind == "exact"
     assert astra.norm() == pytest.approx(matrix.norm(), rel=1e-3)
 
@@ -39,14 +39,14 @@ def test_the_backends_agree() -> None:
 @needs_astra
 def test_over_the_memory_limit_astra_is_used_and_says_so_once() -> None:
     op = ParallelBeam((12, 12), angles=5, memory_limit=1000)
-    assert op.chosen_backend == "astra"
+    assert op.backend == "astra"
     with pytest.warns(
         UserWarning, match=r"over the memory_limit .* ASTRA's CPU projector is used.*memory_limit=\d+"
     ):
         op(torch.ones(12, 12))
     op.adjoint(op(torch.ones(12, 12)))  # a second warning would be an error
     enough = sparse_projector.estimated_bytes(op.geometry)
-    assert ParallelBeam((12, 12), angles=5, memory_limit=enough).chosen_backend == "matrix"
+    assert ParallelBeam((12, 12), angles=5, memory_limit=enough).backend == "matrix"
 
 
 def test_without_astra_the_memory_limit_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ needs_astra_cuda = pytest.mark.skipif(
 @pytest.mark.parametrize("batch", [1, 2, 9])
 def test_astra_on_the_gpu_projects_as_the_matrix_does(scan: dict, batch: int) -> None:
     exact, op = ParallelBeam(**scan, backend="matrix"), ParallelBeam(**scan).to("cuda")
-    assert (op.chosen_backend, op.adjoint_kind) == ("astra", "approximate")
+    assert (op.backend, op.adjoint_kind) == ("astra", "approximate")
     images = random(batch, *op.domain_shape)
     expected = exact(images)
     # textures interpolate with 8-bit fractions: 1e-4 of the norm on noise
@@ -284,7 +284,7 @@ def fan_scans() -> list[dict]:
 @pytest.mark.parametrize("scan", fan_scans())
 def test_the_matrix_of_a_fan_on_the_gpu_is_the_matrix(scan: dict) -> None:
     host, device = FanBeam(**scan), FanBeam(**scan).to("cuda")
-    assert (device.chosen_backend, device.adjoint_kind) == ("matrix", "exact")
+    assert (device.backend, device.adjoint_kind) == ("matrix", "exact")
     images, data = random(3, *host.domain_shape), random(3, *host.range_shape)
     torch.testing.assert_close(device(images.cuda()).cpu(), host(images), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(device.adjoint(data.cuda()).cpu(), host.adjoint(data), atol=1e-4, rtol=1e-4)
@@ -297,7 +297,7 @@ def test_the_matrix_of_a_fan_on_the_gpu_is_the_matrix(scan: dict) -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_astra_on_the_gpu_projects_fans_as_the_matrix_does(scan: dict, batch: int) -> None:
     exact, op = FanBeam(**scan), FanBeam(**scan, backend="astra").to("cuda")
-    assert (op.chosen_backend, op.adjoint_kind) == ("astra", "approximate")
+    assert (op.backend, op.adjoint_kind) == ("astra", "approximate")
     images = random(batch, *op.domain_shape)
     expected = exact(images)
     # textures interpolate with 8-bit fractions: 1e-4 of the norm on noise

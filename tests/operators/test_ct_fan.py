@@ -165,7 +165,7 @@ def test_the_astra_backend_takes_the_offset_and_lengths_in_mm() -> None:
     # lengths inside pixels against linear interpolation: 1.2 % on a blob of 3.5 pixels, 3.5 % spread back
     assert (data - astra(image)).norm() < 0.02 * data.norm()
     assert (matrix.adjoint(data) - astra.adjoint(data)).norm() < 0.05 * matrix.adjoint(data).norm()
-    assert (matrix.chosen_backend, astra.chosen_backend) == ("matrix", "astra")
+    assert (matrix.backend, astra.backend) == ("matrix", "astra")
     noise, image = random(2, *astra.range_shape), random(2, 64, 48)
     left, right = (astra(image) * noise).sum(), (image * astra.adjoint(noise)).sum()
     assert abs(left - right) < 1e-5 * astra(image).norm() * noise.norm()
@@ -176,7 +176,7 @@ def test_the_astra_backend_takes_the_offset_and_lengths_in_mm() -> None:
 @needs_astra
 def test_over_the_memory_limit_astra_is_used_and_says_so() -> None:
     op = FanBeam((12, 12), angles=8, **NEAR, memory_limit=1000)
-    assert op.chosen_backend == "astra"
+    assert op.backend == "astra"
     with pytest.warns(UserWarning, match=r"over the memory_limit .* ASTRA's CPU projector is used"):
         op(torch.ones(12, 12))
 
