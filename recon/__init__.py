@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recon.algebra import stack as stack
-    from recon.channels import Channelwise as Channelwise
+    from recon.channelwise import Channelwise as Channelwise
     from recon.entries import DatasetEntry as DatasetEntry
     from recon.entries import Example as Example
     from recon.entries import MetricEntry as MetricEntry
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "recon.algebra": "stack",
-    "recon.channels": "Channelwise",
+    "recon.channelwise": "Channelwise",
     "recon.entries": (
         "DatasetEntry Example MetricEntry NetworkEntry NoiseEntry ObjectiveEntry OperatorEntry PriorEntry "
         "ReaderEntry SolverEntry WriterEntry"

@@ -14,7 +14,7 @@ from torch import Tensor
 from recon import registry
 from recon.algebra import Adjoint, Combination, Composition, Gram, Scaled, Stack, Sum
 from recon.archive import FormatError, read_archive, write_archive
-from recon.channels import Channelwise
+from recon.channelwise import Channelwise
 from recon.linear import LinearOperator
 from recon.problem import Problem
 from recon.provenance import environment, identify

@@ -9,7 +9,7 @@ import torch
 from recon_operators.gradient import Gradient
 from torch import Tensor
 
-from recon.channels import Channelwise
+from recon.channelwise import Channelwise
 from recon.linear import LinearOperator, Step, real_dtype
 from recon.parameters import Param
 from recon.priors import Functional, Weight
