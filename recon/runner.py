@@ -65,6 +65,8 @@ class Outcome:
         converged: whether each item's reason means that the problem is solved.
         iterations: iterations of each item.
         seconds: wall time.
+        part: the problem of the items that ran last.
+        state: of the algorithm for those items, at the end.
     """
 
     image: Tensor
@@ -73,6 +75,8 @@ class Outcome:
     converged: list[bool]
     iterations: list[int]
     seconds: float
+    part: Problem
+    state: Any
 
 
 def run(
@@ -307,4 +311,6 @@ class Loop:
             self.converged,
             self.iterations,
             self.seconds,
+            self.part,
+            self.state,
         )

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from recon.archive import read_archive, write_archive
 from recon.problem import Problem
+from recon.solvers.algorithm import Algorithm
+from recon.stopping import StoppingRule
 
 FORMAT = "recon solution 2"
 
@@ -36,7 +38,10 @@ class Solution:
         weight: the weight chosen for priors of automatic weight: a number, or one an item; None if none was.
         weight_search: what the search saw, a record a look.
         provenance: operator, prior, solver with their versions and arguments, seed, environment.
+        facts: what else was decided and found, which `explain` puts into words.
         problem: what was solved; None after `load`.
+        algorithm: what solved it; None after `load`.
+        stop: when it was to stop; None after `load`.
     """
 
     image: Tensor
@@ -50,7 +55,22 @@ class Solution:
     weight: float | list[float] | None
     weight_search: list[dict[str, Any]]
     provenance: dict[str, Any]
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     problem: Problem | None = None
+    algorithm: Algorithm | None = None
+    stop: StoppingRule | None = None
+
+    def explain(self) -> str:
+        """What was solved, by which solver and why, where the weight and the steps came from, why it stopped.
+
+        Plain text of what was recorded during the solve; what to try where it did not converge.
+
+        Raises:
+            ValueError: loaded from a file of an earlier version, which recorded less.
+        """
+        from recon.explanation import explanation, text_of
+
+        return text_of(explanation(self))
 
     def save(self, folder: str | Path) -> Path:
         """Write ``solution.h5`` (everything) and ``image.png`` (to look at) into a folder; returns the folder.
@@ -63,7 +83,7 @@ class Solution:
         record = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("image", "problem")
+            if field.name not in ("image", "problem", "algorithm", "stop")
         }
         write_archive(folder / "solution.h5", FORMAT, record, {"image": self.image})
         if self.item_ndim in (2, 3):

@@ -14,22 +14,18 @@ import torch
 from torch import Tensor
 
 from recon import registry
+from recon.choosing import Named, chosen_solver
+from recon.explanation import facts_of
 from recon.lifting import lifted
 from recon.linear import LinearOperator
 from recon.priors import Functional, Prior, checked_weight
 from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
-from recon.registry import UnknownNameError
 from recon.runner import INTERRUPTED, STOPPED, Snapshot, run
 from recon.solution import Solution
-from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Algorithm
-from recon.solvers.cg import CG
-from recon.solvers.direct import Direct
 from recon.stopping import MaxIterations, StoppingRule
 from recon.weight import choose_weight
-
-Named = str | tuple[str, dict[str, Any]]
 
 
 class ConvergenceWarning(UserWarning):
@@ -91,11 +87,8 @@ def solve(
     posed = _posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
     posed = posed.with_prior(_weighted(posed.prior, weight))
     problem = lifted(posed)
-    algorithm = algorithm_for(solver, problem)
-
-    def judge(x: Tensor, reference: Tensor) -> Tensor:
-        return _psnr(problem.visible(x), reference)
-
+    choice_of_solver = chosen_solver(solver, problem)
+    algorithm = choice_of_solver.algorithm
     rule = algorithm.default_stop() if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
@@ -148,6 +141,9 @@ def solve(
             **environment(),
         },
         problem=posed,
+        facts=facts_of(problem, choice_of_solver, rule, outcome, "discrepancy" if chosen else None),
+        algorithm=algorithm,
+        stop=rule,
     )
     limited = [
         reason
@@ -252,38 +248,6 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
 def _shown(problem: Problem, snapshot: Snapshot) -> Snapshot:
     """The snapshot with the image that the user asked for."""
     return dataclasses.replace(snapshot, image=problem.visible(snapshot.image))
-
-
-def algorithm_for(solver: Algorithm | Named, problem: Problem) -> Algorithm:
-    """The algorithm of that name, or the one that fits the problem for ``"auto"``.
-
-    Raises:
-        LookupError, TypeError, ValueError: no such solver, or arguments that it does not take.
-    """
-    if not isinstance(solver, str | tuple):
-        for method in ("start", "step", "image", "default_stop"):
-            if not callable(getattr(solver, method, None)):
-                raise TypeError(f"{type(solver).__name__} is no solver: it has no method {method!r}")
-        return solver
-    if solver == "auto":
-        try:
-            solver = registry.choose_solver(problem.operator, problem.prior)
-        except UnknownNameError:
-            return default_algorithm(problem)
-    made: Algorithm = registry.make("solver", solver)
-    return made
-
-
-def default_algorithm(problem: Problem) -> Algorithm:
-    """The core's own choice: direct without a prior, CG for quadratic priors, else ADMM."""
-    if problem.generator is not None:
-        return registry.make("solver", "dip")
-    if not problem.terms:
-        return Direct()
-    quadratic = all(isinstance(term.prior, Functional) and term.prior.quadratic for term in problem.terms)
-    if quadratic and problem.item_fidelity.quadratic:
-        return CG()
-    return ADMM()
 
 
 def _psnr(image: Tensor, reference: Tensor) -> Tensor:

@@ -78,6 +78,9 @@ def solve_command(
         ),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what was chosen, from what, and why it stopped.")
+    ] = False,
     checkpoint: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Holds the whole state every 30 s; an existing one is resumed."),
@@ -134,6 +137,8 @@ def solve_command(
         print_json(_as_dict(solution, scores, written))
     else:
         _print(solution, scores, unit, written)
+        if explain:
+            typer.echo(f"\n{solution.explain()}")
     if runner.INTERRUPTED in solution.reasons:
         raise typer.Exit(INTERRUPTED)
 
@@ -177,9 +182,10 @@ def _solved(
     from h5py import is_hdf5
 
     from recon import registry
+    from recon.choosing import chosen_solver
     from recon.problem import Problem
     from recon.solvers.direct import Direct
-    from recon.solving import algorithm_for, solve
+    from recon.solving import solve
 
     prior: Prior | None = None
     for name in priors:
@@ -194,7 +200,7 @@ def _solved(
     problem = Problem.load(file)
     problem.image_range = options.pop("image_range") or problem.image_range
     posed = problem.with_prior(prior)
-    algorithm = algorithm_for(solver, posed)
+    algorithm = chosen_solver(solver, posed).algorithm
     if isinstance(algorithm, Direct) and limits:
         raise typer.BadParameter(
             "the direct reconstruction takes one step: give a --prior, or leave the limits out",
@@ -203,7 +209,7 @@ def _solved(
     solution = solve(
         posed,
         prior,
-        solver=algorithm,
+        solver=solver,
         weight=weight,
         fidelity=_fidelity(problem, fidelity, noise_level),
         stop=stopping_rule(algorithm.default_stop(), limits),
@@ -315,6 +321,8 @@ def _weights_in_words(solution: Solution) -> str:
 
 
 def _as_dict(solution: Solution, scores: list[Score], written: list[Path]) -> dict[str, Any]:
+    from recon.explanation import explanation
+
     return {
         "image_shape": list(solution.image.shape),
         "scores": [score_as_dict(score) for score in scores],
@@ -324,6 +332,9 @@ def _as_dict(solution: Solution, scores: list[Score], written: list[Path]) -> di
         "converged": solution.converged,
         "weight": plain(solution.weight),
         "provenance": plain(solution.provenance),
+        "explanation": [
+            {"heading": heading, "sentences": sentences} for heading, sentences in explanation(solution)
+        ],
         "written": [str(path) for path in written],
     }
 

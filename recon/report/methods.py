@@ -13,11 +13,12 @@ from torch import Tensor
 
 from recon.metrics import NMSE, PSNR, RMSE, RMSEHU, SSIM, Metric, Score
 from recon.report.figures import ITEMS_SHOWN, Image
-from recon.report.html import Record, Table
+from recon.report.html import Record, Section, Table
 
 __all__ = [
     "Method",
     "Solved",
+    "accounts",
     "comparison_table",
     "default_metrics",
     "methods_of",
@@ -234,6 +235,24 @@ def run_table(methods: Sequence[Method]) -> Table:
         caption="How each method ended",
         notes=[f"{m.name}: an image without a record of its making" for m in methods if m.solved is None],
     )
+
+
+def accounts(methods: Sequence[Method]) -> list[Section]:
+    """One section that says what each method chose and why, a table each; none where nothing is recorded."""
+    from recon.explanation import explanation
+
+    tables = []
+    for method in methods:
+        facts = getattr(method.solved, "facts", None)
+        if not facts or facts["items"] != len(method.items):  # a part of the batch has no account of its own
+            continue
+        rows = [
+            (heading if place == 0 else "", sentence)
+            for heading, sentences in explanation(method.solved)  # type: ignore[arg-type]
+            for place, sentence in enumerate(sentences)
+        ]
+        tables.append(Table(columns=("", ""), rows=rows, caption=f"{method.name}: what was chosen, and why"))
+    return [Section(title="What was chosen, and why", tables=tables)] if tables else []
 
 
 def _facts(method: Method) -> dict[str, str]:

@@ -15,6 +15,7 @@ from recon.report.html import Figure, Report, Section, write_report
 from recon.report.methods import (
     Method,
     Solved,
+    accounts,
     comparison_table,
     default_metrics,
     methods_of,
@@ -107,7 +108,8 @@ def comparison_report(
         sections.append(Section(title="Scores", tables=[table]))
     solved = [(method, method.solved) for method in methods if method.solved is not None]
     if solved:
-        sections += [Section(title="Run", tables=[run_table(methods)]), convergence(methods)]
+        sections += [Section(title="Run", tables=[run_table(methods)]), *accounts(methods)]
+        sections.append(convergence(methods))
     for method, run in solved:
         if run.weight_search:
             of = method.name if len(methods) > 1 else ""

@@ -15,7 +15,7 @@ from recon.parameters import Param
 from recon.priors import Denoiser
 from recon.problem import Problem
 from recon.solvers.algorithm import Iterative, inner, norm, per_item, refuse_generator
-from recon.solvers.steps import first_penalties, penalty_units
+from recon.solvers.steps import first_penalties, leader, penalty_units
 
 
 @dataclasses.dataclass
@@ -151,6 +151,38 @@ class ADMM(Iterative):
         """The image x."""
         return state.x
 
+    def account(self, problem: Problem, state: ADMMState) -> list[str]:
+        """Penalties, relaxation and the x-step, in sentences."""
+        penalties = self._penalties(problem, state)
+        origin = "as given"
+        if self.rho == "auto":
+            first = leader(problem)
+            origin = (
+                "0.03 |A|^2/|K|^2 at first, as no weight sets a scale"
+                if first is None
+                else "at first the weight over a tenth of the first image's RMS"
+            ) + ", then kept where primal and dual residual fall alike"
+        values = ", ".join(
+            f"{float(penalty[0]):.3g} for {type(term.prior).__name__}"
+            for term, penalty in zip(problem.terms, penalties, strict=True)
+        )
+        maps, step = [term.K for term in problem.terms], ""
+        rho = [per_item(penalty, state.x).to(real_dtype(state.x.dtype)) for penalty in penalties]
+        if problem.item_fidelity.weights is None:
+            solved = problem.operator.solve_gram(torch.zeros_like(state.x), rho, maps)
+            step = "" if solved is None else "Every x-step is solved in closed form by the operator."
+        preconditioned = problem.preconditioner(rho, maps) is not None
+        return [
+            f"Penalties at the end{'' if problem.items == 1 else ', of the first image that ran last'}: {values} "
+            f"({origin}); over-relaxation {self._relaxation(problem):g}.",
+            step
+            or f"Every x-step takes {self._inner_iterations(preconditioned)} warm-started conjugate gradient steps, "
+            + ("with the operator's preconditioner." if preconditioned else "without a preconditioner."),
+        ]
+
+    def _inner_iterations(self, preconditioned: bool) -> int:
+        return self.inner if self.inner != "auto" else (2 if preconditioned else 8)
+
     def _first_penalties(self, problem: Problem) -> list[Tensor]:
         """Penalties in units of the weight."""
         if self.rho != "auto":
@@ -178,7 +210,7 @@ class ADMM(Iterative):
             if solved is not None:
                 return solved, state.normal_x
         precondition = problem.preconditioner(rho, maps)
-        iterations = self.inner if self.inner != "auto" else (8 if precondition is None else 2)
+        iterations = self._inner_iterations(precondition is not None)
         x, normal_x = state.x, state.normal_x
         residual = b - normal_x - _weighted_grams(rho, maps, x)
         direction = squared = None

@@ -21,6 +21,8 @@ class Algorithm(Protocol):
     old state as it was. A method ``reweighted(problem, state)``, where there is one, gives the state to go
     on from after the weight of a prior has changed; without one, the state itself is. A method ``searching()``
     gives the algorithm that finds an automatic weight, where a setting of this one would not follow the weight.
+    A method ``account(problem, state)`` says in a list of sentences what it chose for itself, such as step sizes
+    and penalties and where they came from; `Solution.explain` repeats them.
     """
 
     def start(self, problem: Problem) -> Any:

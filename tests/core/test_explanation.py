@@ -1,0 +1,147 @@
+"""What `Solution.explain` says is what happened."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_models import L1, TV, Masked, Matrix, NonNegative, Ridge, Smoother
+from torch import Tensor
+
+import recon
+from recon.explanation import explanation
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def noisy_steps() -> Tensor:
+    """A piecewise constant image with noise of 0.1."""
+    return random(4, 4, seed=1).repeat_interleave(6, 0).repeat_interleave(6, 1) + 0.1 * random(24, 24)
+
+
+def told(solution: recon.Solution, heading: str) -> str:
+    return " ".join(dict(explanation(solution)).get(heading, []))
+
+
+def test_the_noise_level_is_named_with_its_source() -> None:
+    y = noisy_steps()
+    given = recon.solve(recon.Identity((24, 24)), TV(), y, fidelity=("gaussian", {"noise_level": 0.1}))
+    assert "0.1, as given" in told(given, "Noise level")
+    estimated = recon.solve(recon.Identity((24, 24)), TV(), y)
+    level = float(estimated.problem.noise_level[0])  # type: ignore[union-attr]
+    words = told(estimated, "Noise level")
+    assert f"{level:.4g}, estimated from the data (Identity.noise_level: " in words
+    assert "follows the noise level" in told(estimated, "What to try")
+    unused = recon.solve(recon.Identity((24, 24)), TV(0.1), y)
+    assert "not needed" in told(unused, "Noise level")
+
+
+def test_the_weight_and_its_search_are_told() -> None:
+    solution = recon.solve(recon.Identity((24, 24)), TV(), noisy_steps())
+    words = told(solution, "Weight")
+    assert words.startswith(f"{solution.weight:.4g}, chosen ")
+    last = solution.weight_search[-1]
+    assert f"{len(solution.weight_search)} looks" in words
+    assert f"{last['residual'][0]:.3g} against {last['target'][0]:.3g}" in words
+    fixed = recon.solve(recon.Identity((24, 24)), TV(0.2) + L1(0.1) + NonNegative(), noisy_steps())
+    assert told(fixed, "Weight") == "Given: 0.2 for TV, 0.1 for L1."
+    assert "Constraint: NonNegative." in told(fixed, "What was solved")
+
+
+@pytest.mark.parametrize(
+    ("prior", "solver", "why"),
+    [
+        (None, "Direct()", "there is no prior"),
+        (Ridge(0.1), "CG()", "one linear system"),
+        (L1(0.1), "ADMM(", "not quadratic"),
+        (Smoother(0.1), "ADMM(", "not quadratic"),
+    ],
+)
+def test_the_solver_is_told_with_the_reason(prior: Any, solver: str, why: str) -> None:
+    words = told(recon.solve(Matrix(random(20, 12)), prior, random(20, seed=1)), "Solver")
+    assert words.startswith(solver) and why in words
+    if prior is not None:
+        asked = recon.solve(Matrix(random(20, 12)), prior, random(20, seed=1), solver=recon.ADMM(rho=0.5))
+        words = told(asked, "Solver")
+        assert "it was asked for" in words and re.search(r"Penalties at the end: 0\.5 .*as given", words)
+
+
+def test_the_x_step_is_told_as_it_is_done() -> None:
+    mask = (random(12, 12) > 0).float()
+    iterated = told(recon.solve(Matrix(random(20, 12)), L1(0.1), random(20)), "Solver")
+    assert "8 warm-started conjugate gradient steps, without a preconditioner" in iterated
+
+    class Known(Masked):
+        def solve_gram(self, b, rho, terms):  # type: ignore[no-untyped-def]
+            return b / (self.mask + rho[0])
+
+    closed = told(recon.solve(Known(mask), L1(0.1), mask * random(12, 12)), "Solver")
+    assert "in closed form" in closed
+
+
+@pytest.mark.filterwarnings("ignore::recon.ConvergenceWarning")
+def test_why_it_stopped_is_told_of_every_image() -> None:
+    y = torch.stack([noisy_steps(), torch.zeros(24, 24)])
+    solution = recon.solve(
+        recon.Identity((24, 24)), TV(0.1), y, stop=recon.SmallResiduals(1e-4) | recon.MaxIterations(3)
+    )
+    words = told(solution, "Why it stopped")
+    for item, reason in enumerate(solution.reasons):
+        assert f"{reason} after {solution.facts['iterations'][item]} iteration" in words
+    assert solution.reasons[0] != solution.reasons[1], "the test needs two different ends"
+    assert "1 of 2 images converged" in words
+
+
+@pytest.mark.filterwarnings("ignore::recon.ConvergenceWarning")
+def test_the_forecast_of_iterations_comes_true() -> None:
+    """A linear rate, so that the extrapolation is right within a factor two."""
+    A = Matrix(random(40, 24))
+    y = random(40, seed=1)
+    rule = recon.SmallResiduals(1e-5)
+    first = recon.solve(A, L1(2.0), y, solver=recon.ADMM(rho=60.0), stop=rule | recon.MaxIterations(20))
+    words = told(first, "What to try")
+    assert "where 1e-05 was asked for" in words
+    found = re.search(r"some (\d+) iterations more", words)
+    assert found is not None, words
+    whole = recon.solve(A, L1(2.0), y, solver=recon.ADMM(rho=60.0), stop=rule | recon.MaxIterations(5000))
+    assert whole.converged
+    assert 0.5 < int(found[1]) / (whole.iterations - 20) < 2
+
+
+@pytest.mark.filterwarnings("ignore::recon.ConvergenceWarning")
+def test_a_run_that_stands_still_is_not_told_to_go_on() -> None:
+    """Single precision cannot reach 1e-12."""
+    solution = recon.solve(
+        Matrix(random(40, 24)),
+        L1(2.0),
+        random(40),
+        stop=recon.SmallResiduals(1e-12) | recon.MaxIterations(400),
+    )
+    assert "more iterations will hardly help" in told(solution, "What to try")
+
+
+def test_a_loaded_solution_explains_itself_alike(tmp_path: Path) -> None:
+    solution = recon.solve(recon.Identity((24, 24)), TV() + L1(0.01), noisy_steps())
+    solution.save(tmp_path)
+    assert recon.Solution.load(tmp_path).explain() == solution.explain()
+
+
+def test_a_solution_without_record_says_so() -> None:
+    solution = recon.solve(recon.Identity((24, 24)), None, noisy_steps())
+    solution.facts = {}
+    with pytest.raises(ValueError, match="earlier version"):
+        solution.explain()
+
+
+def test_an_algorithm_whose_account_fails_does_not_cost_the_image() -> None:
+    class Silent(recon.ADMM):
+        def account(self, problem: recon.Problem, state: Any) -> list[str]:
+            raise RuntimeError("nothing to say")
+
+    solution = recon.solve(recon.Identity((24, 24)), TV(0.1), noisy_steps(), solver=Silent())
+    assert "RuntimeError: nothing to say" in told(solution, "Solver")
