@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recon.entries import SolverEntry as SolverEntry
     from recon.entries import WriterEntry as WriterEntry
     from recon.fidelity import Gaussian as Gaussian
+    from recon.groups import OutOfMemoryError as OutOfMemoryError
     from recon.hookspecs import hookimpl as hookimpl
     from recon.linear import Identity as Identity
     from recon.linear import LinearOperator as LinearOperator
@@ -69,6 +70,7 @@ _HOMES = {
         "ReaderEntry SolverEntry WriterEntry"
     ),
     "recon.fidelity": "Gaussian",
+    "recon.groups": "OutOfMemoryError",
     "recon.hookspecs": "hookimpl",
     "recon.linear": "Identity LinearOperator ShapeError",
     "recon.loading": "Loaded load",

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from recon.archive import read_archive, write_archive
+from recon.memory import in_words
 from recon.problem import Problem
 
 FORMAT = "recon solution 2"
@@ -37,6 +38,8 @@ class Solution:
         weight_search: what the search saw, a record a look.
         provenance: operator, prior, solver with their versions and arguments, seed, environment.
         problem: what was solved; None after `load`.
+        peak_memory: most bytes that the process had held by the end of the solve: resident in memory, or on a GPU in
+            tensors; None if unknown.
     """
 
     image: Tensor
@@ -51,6 +54,7 @@ class Solution:
     weight_search: list[dict[str, Any]]
     provenance: dict[str, Any]
     problem: Problem | None = None
+    peak_memory: int | None = None
 
     def save(self, folder: str | Path) -> Path:
         """Write ``solution.h5`` (everything) and ``image.png`` (to look at) into a folder; returns the folder.
@@ -110,9 +114,10 @@ class Solution:
     def __repr__(self) -> str:
         end = "converged" if self.converged else "not converged"
         weight = "" if self.weight is None else f", weight {_short(self.weight)}"
+        memory = "" if self.peak_memory is None else f", at most {in_words(self.peak_memory)} of memory"
         return (
             f"Solution(image {tuple(self.image.shape)}, {end}: {self.reason} after {self.iterations} iterations, "
-            f"{self.seconds:.2f} s{weight})"
+            f"{self.seconds:.2f} s{weight}{memory})"
         )
 
 
