@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from recon.stopping import SmallResiduals as SmallResiduals
     from recon.stopping import StoppingRule as StoppingRule
     from recon.stopping import TimeLimit as TimeLimit
+    from recon.study import Study as Study
+    from recon.study import solve_all as solve_all
     from recon.transmission import PWLS as PWLS
     from recon.transmission import Poisson as Poisson
 
@@ -88,6 +90,7 @@ _HOMES = {
     "recon.solvers.direct": "Direct",
     "recon.solving": "ConvergenceWarning solve",
     "recon.transmission": "PWLS Poisson",
+    "recon.study": "Study solve_all",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -150,7 +150,7 @@ def measure_need(problem: Problem, algorithm: Algorithm) -> Need:
 
 
 def _peak(problem: Problem, algorithm: Algorithm, items: int) -> tuple[int, int]:
-    """Bytes at the most, and of the state, in the first iterations of so many items, or of their search for a weight."""
+    """Bytes at the most, and of the state, in the first iterations of so many items (of the search for a weight)."""
     part = problem.select(torch.arange(items, device=problem.y.device))
     gc.collect()
     with measured(problem.y.device) as peak:
