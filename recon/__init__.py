@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recon.entries import SolverEntry as SolverEntry
     from recon.entries import WriterEntry as WriterEntry
     from recon.fidelity import Gaussian as Gaussian
+    from recon.groups import OutOfMemoryError as OutOfMemoryError
     from recon.hookspecs import hookimpl as hookimpl
     from recon.linear import Identity as Identity
     from recon.linear import LinearOperator as LinearOperator
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from recon.stopping import SmallResiduals as SmallResiduals
     from recon.stopping import StoppingRule as StoppingRule
     from recon.stopping import TimeLimit as TimeLimit
+    from recon.study import Study as Study
+    from recon.study import solve_all as solve_all
     from recon.transmission import PWLS as PWLS
     from recon.transmission import Poisson as Poisson
 
@@ -73,6 +76,7 @@ _HOMES = {
         "ReaderEntry SolverEntry WriterEntry"
     ),
     "recon.fidelity": "Gaussian",
+    "recon.groups": "OutOfMemoryError",
     "recon.hookspecs": "hookimpl",
     "recon.linear": "Identity LinearOperator ShapeError",
     "recon.loading": "Loaded load",
@@ -92,6 +96,7 @@ _HOMES = {
     "recon.solvers.pdhg": "PDHG",
     "recon.solving": "ConvergenceWarning solve",
     "recon.transmission": "PWLS Poisson",
+    "recon.study": "Study solve_all",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

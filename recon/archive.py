@@ -72,6 +72,24 @@ def read_archive(path: Path, form: str) -> tuple[dict[str, Any], dict[str, Tenso
     return json.loads(text), {name: torch.from_numpy(array) for name, array in values.items()}
 
 
+def read_record(path: Path, form: str) -> dict[str, Any]:
+    """Only the record of what `write_archive` wrote; the arrays are not read, nor is the checksum compared.
+
+    Raises:
+        FormatError: not HDF5, another format, or damaged.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != form:
+                raise FormatError(f"{path} is HDF5 but not a {form.rpartition(' ')[0]} of this version")
+            found: dict[str, Any] = json.loads(str(file["record"].asstr()[()]))
+            return found
+    except FormatError:
+        raise
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise FormatError(f"{path} cannot be read as HDF5 ({error}): is it complete?") from None
+
+
 def array_of(tensor: Tensor) -> np.ndarray[Any, Any]:
     """The tensor's values as an array on the CPU."""
     return tensor.detach().cpu().resolve_conj().resolve_neg().numpy()

@@ -21,9 +21,11 @@ from recon.problem import Problem
 
 if TYPE_CHECKING:
     from recon.runner import Loop
+    from recon.weight import _Search
 
 SECONDS_BETWEEN = 30.0
 FORMAT = "recon checkpoint 1"
+SEARCH = "recon weight search 1"  # what the file holds before the weight is found
 TENSORS = ("places", "last", "change", "image", "strength", "lowest", "rises")  # of the loop
 BOOK = ("iteration", "reasons", "converged", "iterations", "history")
 
@@ -56,34 +58,26 @@ class Checkpoint:
         tensors = {name: getattr(loop, name) for name in TENSORS}
         tensors |= {f"state.{name}": tensor for name, tensor in _flatten(loop.state).items()}
         tensors |= {f"latest.{name}": tensor for name, tensor in loop.latest.items()}
-        stored = {}
-        for name, tensor in tensors.items():
-            # safetensors knows no complex128: complex tensors are stored as pairs
-            label = f"complex.{name}" if tensor.is_complex() else name
-            plain = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-            stored[label] = plain.detach().to("cpu", copy=True).contiguous()
-        book = json.dumps(
-            {name: getattr(loop, name) for name in BOOK}
-            | {"fingerprint": self.fingerprint, "seconds": loop.seconds}
-        )
-        header = {"format": FORMAT, "book": book, "checksum": _checksum(book, stored)}
-        with written_whole(self.path) as temporary:
-            save_file(stored, temporary, metadata=header)
+        book = {name: getattr(loop, name) for name in BOOK}
+        book |= {"fingerprint": self.fingerprint, "seconds": loop.seconds}
+        _write(self.path, FORMAT, book, tensors)
         self.saved = time.monotonic()
 
     def resume(self, loop: Loop) -> bool:
-        """Put a loop where the file left off; False if there is no file.
+        """Put a loop where the file left off; False if there is no file, or one of the search for the weight only.
 
         Raises:
             CheckpointError: the file is of another problem or algorithm, or cannot be read.
         """
         if not self.path.exists():
             return False
-        book, tensors = self._read()
+        form, book, tensors = _read(self.path)
         if book["fingerprint"] != self.fingerprint:
             raise CheckpointError(
                 f"{self.path} belongs to another problem or other solver settings: give another name, or remove it"
             )
+        if form == SEARCH:
+            return False
         device = loop.image.device
         state = {name.removeprefix("state."): tensor.to(device) for name, tensor in tensors.items()}
         loop.state = _unflatten(loop.state, state)
@@ -105,26 +99,121 @@ class Checkpoint:
         loop.go_on()
         return True
 
-    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        remedy = "remove it to start anew"
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                header = file.metadata() or {}
-                # copies: what it gives is the mapped file, which the next save replaces
-                stored = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{self.path} is not a readable checkpoint ({error}): {remedy}") from None
-        if header.get("format") != FORMAT:
-            raise CheckpointError(f"{self.path} is not a checkpoint of this version of recon: {remedy}")
-        if header.get("checksum") != _checksum(header.get("book", ""), stored):
-            raise CheckpointError(f"{self.path} is damaged: its checksum does not fit its contents: {remedy}")
-        tensors = {
-            name.removeprefix("complex."): torch.view_as_complex(tensor)
-            if name.startswith("complex.")
-            else tensor
-            for name, tensor in stored.items()
-        }
-        return json.loads(header["book"]), tensors
+
+class SearchCheckpoint:
+    """Keeps the search for a weight in the file that the run's checkpoint will take the place of.
+
+    Args:
+        path: the file.
+        problem: what is solved.
+        algorithm: how.
+        seed: of the search.
+        seconds_before: wall time that was spent on this problem before.
+
+    Attributes:
+        resumed: whether the file held a search.
+    """
+
+    def __init__(
+        self, path: Path, problem: Problem, algorithm: Any, seed: int, seconds_before: float = 0.0
+    ) -> None:
+        self.path, self.seed = Path(path), seed
+        self.fingerprint = _fingerprint(problem, algorithm)
+        self.saved = self.began = time.monotonic()
+        self.seconds_before = seconds_before
+        self.resumed = False
+        self.kept = _read(self.path) if self.path.exists() else None
+        if self.kept is not None:
+            book = self.kept[1]
+            if book["fingerprint"] != self.fingerprint or book["seed"] != seed:
+                raise CheckpointError(
+                    f"{self.path} belongs to another problem, other solver settings or another seed: give another "
+                    "name, or remove it"
+                )
+            self.seconds_before = book["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent on this problem, that of earlier searches included."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    def save_if_due(self, search: _Search) -> None:
+        """Save if the last time was long enough ago."""
+        if time.monotonic() - self.saved >= SECONDS_BETWEEN:
+            self.save(search)
+
+    def save(self, search: _Search) -> None:
+        """Write the file."""
+        book, tensors, states = search.remembered()
+        tensors = {f"search.{name}": tensor for name, tensor in tensors.items()}
+        for label, state in states.items():
+            tensors |= {f"{label}.{name}": tensor for name, tensor in _flatten(state).items()}
+        about = {"fingerprint": self.fingerprint, "seed": self.seed, "seconds": self.seconds}
+        _write(self.path, SEARCH, book | about, tensors)
+        self.saved = time.monotonic()
+
+    def resume(self, search: _Search) -> None:
+        """Put a search where the file left off."""
+        if self.kept is None:
+            return
+        _, book, tensors = self.kept
+        device = search.strength.device
+        parts: dict[str, dict[str, Tensor]] = {"search": {}, "found": {}, "state": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor.to(device)
+        states = {label: _unflatten(search.found, parts[label]) for label in ("found", "state")}
+        search.recall(book, parts["search"], states)
+        self.kept, self.resumed = None, True
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a file is there that is not one of the search for the weight only; a damaged one counts."""
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") != SEARCH
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError):
+        return True
+
+
+def _write(path: Path, form: str, book: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint, whole or not at all."""
+    stored = {}
+    for name, tensor in tensors.items():
+        # safetensors knows no complex128: complex tensors are stored as pairs
+        label = f"complex.{name}" if tensor.is_complex() else name
+        plain = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+        stored[label] = plain.detach().to("cpu", copy=True).contiguous()
+    text = json.dumps(book)
+    header = {"format": form, "book": text, "checksum": _checksum(text, stored)}
+    with written_whole(path) as temporary:
+        save_file(stored, temporary, metadata=header)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """The format, the bookkeeping and the tensors of a checkpoint."""
+    remedy = "remove it to start anew"
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            # copies: what it gives is the mapped file, which the next save replaces
+            stored = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is not a readable checkpoint ({error}): {remedy}") from None
+    form = header.get("format", "")
+    if form not in (FORMAT, SEARCH):
+        raise CheckpointError(f"{path} is not a checkpoint of this version of recon: {remedy}")
+    if header.get("checksum") != _checksum(header.get("book", ""), stored):
+        raise CheckpointError(f"{path} is damaged: its checksum does not fit its contents: {remedy}")
+    tensors = {
+        name.removeprefix("complex."): torch.view_as_complex(tensor)
+        if name.startswith("complex.")
+        else tensor
+        for name, tensor in stored.items()
+    }
+    return form, json.loads(header["book"]), tensors
 
 
 def _flatten(state: Any) -> dict[str, Tensor]:

@@ -375,7 +375,19 @@ def _tokens(variable: str) -> list[str]:
 def _installed_entry_points() -> Iterable[EntryPoint]:
     from importlib.metadata import entry_points
 
-    return entry_points(group=GROUP)
+    return [_standard(entry_point) for entry_point in entry_points(group=GROUP)]
+
+
+def _standard(entry_point: Any) -> EntryPoint:
+    """The standard library's object of an entry point.
+
+    Where the backport `importlib_metadata` has been imported, as by a dask worker, some or all are of its own class.
+    """
+    if isinstance(entry_point, EntryPoint):
+        return entry_point
+    made = EntryPoint(entry_point.name, entry_point.value, entry_point.group)
+    vars(made).update(dist=entry_point.dist)  # it has no setter
+    return made
 
 
 def _source_of_entry_point(entry_point: EntryPoint) -> _Source:

@@ -1,7 +1,8 @@
-"""Files and folders appear whole or not at all."""
+"""Files and folders appear whole or not at all, and are known by their checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -46,6 +47,12 @@ def folder_written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _beside(target: Path) -> Path:

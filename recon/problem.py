@@ -390,6 +390,11 @@ class Problem:
         """The images ``(B, *shape)`` in what algorithms iterate: all of it, but for `recon.lifting`."""
         return x
 
+    def start_like(self, items: int) -> Tensor:
+        """Empty images of so many items, in the precision of the solution."""
+        dtype = complex_dtype(self.y.dtype) if self.is_complex else real_dtype(self.y.dtype)
+        return self.y.new_empty((items, *self.operator.domain_shape), dtype=dtype)
+
     def unflatten(self, x: Tensor) -> Tensor:
         """Images ``(B, *shape)`` in the batch shape of the data."""
         return x.reshape(*self.batch_shape, *self.operator.domain_shape)

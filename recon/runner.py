@@ -90,7 +90,8 @@ def run(
     report: Callable[[int, str], None] | None = None,
     metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
     checkpoint: Path | None = None,
-    interrupted: bool = False,
+    ended: str = "",
+    pace: int = 1,
 ) -> Outcome:
     """Iterate ``algorithm`` on ``problem`` until ``stop`` fires for every item.
 
@@ -105,19 +106,20 @@ def run(
         metrics: evaluated against ``problem.reference`` at every record.
         checkpoint: file that holds the whole state at intervals; an existing one is resumed, and items that
             had not converged go on.
-        interrupted: the user has had enough before the first iteration: only the record is made.
+        ended: why the user has had enough before the first iteration: only the record is made.
+        pace: how many such runs share the time: limits see the time that all take at the pace of this one.
 
     Raises:
         ValueError: the first image is not finite.
         DivergenceError: NaN, or an objective that keeps rising.
         CheckpointError: the file belongs to another problem, or is damaged.
     """
-    loop = Loop(problem, algorithm, stop, metrics or {}, state, seconds_before)
+    loop = Loop(problem, algorithm, stop, metrics or {}, state, seconds_before, pace)
     store = None if checkpoint is None else Checkpoint(checkpoint, problem, algorithm)
     if store is not None:
         store.resume(loop)
-    if interrupted:
-        loop.finish(INTERRUPTED)
+    if ended:
+        loop.finish(ended)
     try:
         while loop.running.numel():
             snapshot = loop.advance()
@@ -146,6 +148,7 @@ class Loop:
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]],
         state: Any = None,
         seconds_before: float = 0.0,
+        pace: int = 1,
     ) -> None:
         self.problem, self.algorithm, self.stop, self.metrics = problem, algorithm, stop, metrics
         self.part = problem
@@ -160,6 +163,7 @@ class Loop:
         self.change = torch.full_like(problem.strength, torch.nan)
         self.has_objective = all(isinstance(term.prior, Functional) for term in problem.terms)
         self.iteration, self.seconds_before = 0, seconds_before
+        self.others, self.others_from = pace - 1, seconds_before
         self.began = time.perf_counter()
         self.reasons = [""] * problem.items
         self.converged = [False] * problem.items
@@ -210,9 +214,10 @@ class Loop:
     def stopped(self) -> Tensor:
         """Mask of the items that stop now; their reasons are noted."""
         part, image = self.part, self.last
+        seconds = self.seconds
         progress = Progress(
             self.iteration,
-            self.seconds,
+            seconds + self.others * (seconds - self.others_from),
             self.change,
             getattr(self.state, "primal", None),
             getattr(self.state, "dual", None),

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from recon.archive import read_archive, write_archive
+from recon.memory import in_words
 from recon.problem import Problem
 from recon.solvers.algorithm import Algorithm
 from recon.stopping import StoppingRule
@@ -42,6 +43,8 @@ class Solution:
         problem: what was solved; None after `load`.
         algorithm: what solved it; None after `load`.
         stop: when it was to stop; None after `load`.
+        peak_memory: most bytes that the process had held by the end of the solve: resident in memory, or on a GPU in
+            tensors; None if unknown.
     """
 
     image: Tensor
@@ -57,6 +60,7 @@ class Solution:
     provenance: dict[str, Any]
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     problem: Problem | None = None
+    peak_memory: int | None = None
     algorithm: Algorithm | None = None
     stop: StoppingRule | None = None
 
@@ -130,9 +134,10 @@ class Solution:
     def __repr__(self) -> str:
         end = "converged" if self.converged else "not converged"
         weight = "" if self.weight is None else f", weight {_short(self.weight)}"
+        memory = "" if self.peak_memory is None else f", at most {in_words(self.peak_memory)} of memory"
         return (
             f"Solution(image {tuple(self.image.shape)}, {end}: {self.reason} after {self.iterations} iterations, "
-            f"{self.seconds:.2f} s{weight})"
+            f"{self.seconds:.2f} s{weight}{memory})"
         )
 
 

@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from recon import registry
 from recon.choosing import Named, chosen_solver
 from recon.explanation import facts_of
+from recon.groups import items_at_once, out_of_memory, solve_in_groups
+from recon.items import ItemSolver
 from recon.lifting import lifted
 from recon.linear import LinearOperator
+from recon.memory import budget_of, peak_of, ran_out
 from recon.priors import Functional, Prior, checked_weight
 from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
-from recon.runner import INTERRUPTED, STOPPED, Snapshot, run
+from recon.runner import INTERRUPTED, STOPPED, Snapshot
 from recon.solution import Solution
 from recon.solvers.algorithm import Algorithm
 from recon.stopping import MaxIterations, StoppingRule
-from recon.weight import choose_weight
 
 
 class ConvergenceWarning(UserWarning):
@@ -50,6 +51,7 @@ def solve(
     callback: Callable[[Snapshot], bool | None] | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
+    memory: int | str | None = None,
 ) -> Solution:
     """Minimise f(A x; y) + sum_i g_i(K_i x) over x.
 
@@ -76,11 +78,17 @@ def solve(
         dtype: precision: float32 or float64; None: that of the data.
         callback: called with a `Snapshot` after every iteration; returning True stops.
         progress: show a progress bar; None: on a terminal.
-        checkpoint: file that holds the whole state every 30 s and at the end; an existing one is resumed.
+        checkpoint: file that holds the whole state every 30 s and at the end, that of the search for the weight
+            included; an existing one is resumed. A batch that is solved in groups has one a group beside it,
+            ``NAME.items-0-15``.
+        memory: most memory to use on the device, in bytes or as ``"4GiB"``: a batch is solved in groups of items
+            that fit, which a short run of one and two items measures, with the results of all at once up to
+            rounding. None: what `RECON_MEMORY` says, else most of what is free.
 
     Raises:
         ShapeError, TypeError, ValueError, LookupError: anything that does not fit, before the first
             iteration.
+        OutOfMemoryError: not even one item fits; it says what would.
         DivergenceError: NaN or a rising objective; it holds the last good image.
     """
     began = time.perf_counter()
@@ -92,31 +100,20 @@ def solve(
     rule = algorithm.default_stop() if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
+    budget, place = budget_of(memory), None if checkpoint is None else Path(checkpoint)
     with torch.no_grad(), _progress(problem, rule, progress) as report:
-        state, rounds, interrupted = None, [], False
-        chosen = any(term.automatic for term in problem.terms)
-        if chosen and not (checkpoint is not None and Path(checkpoint).exists()):
-            report(0, "weight from the noise level")
-            searching = getattr(algorithm, "searching", lambda: algorithm)()
-            choice = choose_weight(problem, searching, seed=seed)
-            state = choice.state if searching is algorithm else None
-            rounds, interrupted = choice.rounds, choice.interrupted
-            problem.strength = choice.strength
-        outcome = run(
-            problem,
-            algorithm,
-            stop=rule,
-            state=state,
-            seconds_before=time.perf_counter() - began,
-            callback=None if callback is None else lambda snapshot: callback(_shown(problem, snapshot)),
-            report=report,
-            metrics={"psnr": lambda x, reference: _psnr(problem.visible(x), reference)}
-            if _has_values(problem.reference)
-            else {},
-            checkpoint=None if checkpoint is None or interrupted else Path(checkpoint),
-            interrupted=interrupted,
-        )
-    posed.strength, single = problem.strength, not problem.batch_shape
+        work = ItemSolver(algorithm, rule, seed, callback, report, place, began)
+        try:
+            size = items_at_once(problem, algorithm, budget, place)
+            solved = solve_in_groups(problem, size, work)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            raise out_of_memory(problem, algorithm, error) from error
+    outcome, rounds = solved.outcome, solved.rounds
+    chosen = any(term.automatic for term in problem.terms)
+    problem.strength = posed.strength = solved.strength
+    single = not problem.batch_shape
     solution = Solution(
         image=problem.unflatten(outcome.image),
         item_ndim=len(posed.operator.domain_shape),
@@ -138,12 +135,14 @@ def solve(
             "fidelity": repr(problem.fidelity),
             "stop": repr(rule),
             "seed": seed,
+            **({} if size == problem.items else {"items_at_once": size}),
             **environment(),
         },
         problem=posed,
         facts=facts_of(problem, choice_of_solver, rule, outcome, "discrepancy" if chosen else None),
         algorithm=algorithm,
         stop=rule,
+        peak_memory=peak_of(problem.y.device),
     )
     limited = [
         reason
@@ -243,25 +242,6 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
             arguments = {**origin.arguments, "weight": weight}
             object.__setattr__(member, "recon_origin", dataclasses.replace(origin, arguments=arguments))
     return changed
-
-
-def _shown(problem: Problem, snapshot: Snapshot) -> Snapshot:
-    """The snapshot with the image that the user asked for."""
-    return dataclasses.replace(snapshot, image=problem.visible(snapshot.image))
-
-
-def _psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """PSNR of each item, peak: the largest magnitude of its reference."""
-    from recon.metrics import PSNR
-
-    axes = tuple(range(1, reference.ndim))
-    peak = reference.abs().amax(axes, keepdim=True)
-    return PSNR(data_range=1.0)(image / peak, reference / peak, item_ndim=len(axes))
-
-
-def _has_values(reference: Tensor | None) -> bool:
-    """Whether every item of the reference has a value to take a peak from."""
-    return reference is not None and bool((reference != 0).flatten(1).any(1).all())
 
 
 class _progress:  # noqa: N801

@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from recon.linear import real_dtype
 from recon.problem import Problem
-from recon.runner import DivergenceError
+from recon.runner import INTERRUPTED, DivergenceError
 from recon.solvers.algorithm import Algorithm, inner, map_tensors, per_item, put, reweighted, select
+
+if TYPE_CHECKING:
+    from recon.checkpoint import SearchCheckpoint
+
+Watch = Callable[[Tensor, Callable[[], Tensor]], str]  # places of items, their images; why to end, or ""
 
 ROUNDS = 14
 FIRST_STEPS = 24  # iterations before the first look
@@ -33,16 +38,22 @@ class WeightChoice:
         state: the algorithm's state at that weight, to go on from.
         rounds: one record a look: lists of weight, residual (relative to the noise) and target, a value an
             item; an item that was done before keeps its last.
-        interrupted: by Ctrl-C, before it was done.
+        ended: why it ended before it was done: by Ctrl-C, or what the watch said; "" if it was done.
     """
 
     strength: Tensor
     state: Any
     rounds: list[dict[str, list[float]]]
-    interrupted: bool
+    ended: str
 
 
-def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> WeightChoice:
+def choose_weight(
+    problem: Problem,
+    algorithm: Algorithm,
+    seed: int = 0,
+    watch: Watch | None = None,
+    store: SearchCheckpoint | None = None,
+) -> WeightChoice:
     """Choose the weight of the automatic priors by a discrepancy principle that counts degrees of freedom.
 
     Morozov's principle asks |A x - y|^2 = m sigma^2. But a reconstruction with df effective degrees of freedom
@@ -57,6 +68,9 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
         problem: with at least one prior of automatic weight.
         algorithm: what will solve it.
         seed: of the perturbation.
+        watch: asked after every iteration whether to end; told the places of the items that are searched for and a
+            function that gives their images.
+        store: where the search is kept at intervals, and found again.
 
     Raises:
         DivergenceError: the iteration left the finite numbers.
@@ -73,14 +87,16 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
     twins.strength = strength.repeat(2)
     found = map_tensors(algorithm.start(twins), torch.clone)
     search = _Search(twins, found, strength, places, items)
-    rounds: list[dict[str, list[float]]] = []
-    record = {name: torch.full_like(strength, torch.nan) for name in ("weight", "residual", "target")}
-    interrupted = False
+    if store is not None:
+        store.resume(search)
+    rounds, record, ended = search.rounds, search.record, ""
     try:
-        for look in range(ROUNDS):
+        for look in range(search.look, ROUNDS):
             if not search.places.numel():
                 break
-            search.advance(algorithm, STEPS if look else FIRST_STEPS)
+            ended = search.advance(algorithm, STEPS if look else FIRST_STEPS, watch)
+            if ended:
+                break
             here = search.places
             predicted = problem.operator(search.part.project(algorithm.image(search.state)))
             own, shifted = predicted.tensor_split(2)
@@ -98,6 +114,7 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
                     problem.unflatten(problem.project(problem.start)),
                     FIRST_STEPS + look * STEPS,
                 )
+            search.whole = False
             for name, value in (
                 ("weight", search.bracket.position.exp()),
                 ("residual", residual),
@@ -106,20 +123,25 @@ def choose_weight(problem: Problem, algorithm: Algorithm, seed: int = 0) -> Weig
                 record[name][here] = value
             rounds.append({name: values.tolist() for name, values in record.items()})
             search.move(algorithm, gap)
+            search.begin(look + 1)
+            if store is not None:
+                store.save_if_due(search)
     except KeyboardInterrupt:
-        interrupted = True
+        ended = INTERRUPTED
+    if store is not None and search.whole:
+        store.save(search)
     search.settle(torch.ones_like(search.places, dtype=torch.bool))
     everything = torch.arange(items, device=device)
     chosen = problem.select(everything)
-    chosen.strength = strength
-    state = reweighted(algorithm, chosen, select(found, everything))
+    strength = chosen.strength = search.strength
+    state = reweighted(algorithm, chosen, select(search.found, everything))
     # data said to be free of noise are fitted as far as the weight goes: that is what was asked
     above = [place for place in search.above_noise if problem.noise_level[place] >= sigma[place]]
     for count, what in ((len(above), _ABOVE), (len(search.below_noise), _BELOW)):
         if count:
             which = "" if items == 1 else f" of {count} of {items} items"
             warnings.warn(f"the automatic weight{which} {what}", stacklevel=3)
-    return WeightChoice(strength, state, rounds, interrupted)
+    return WeightChoice(strength, state, rounds, ended)
 
 
 class _Search:
@@ -131,21 +153,83 @@ class _Search:
         strength: weight of each item; likewise.
         places: of the items to search for.
         items: how many there are.
+
+    Attributes:
+        look: how many looks there were.
+        whole: whether all of this belongs together, so that it may be kept in a file.
     """
 
     def __init__(self, twins: Problem, found: Any, strength: Tensor, places: Tensor, items: int) -> None:
+        self.twins = twins
         self.found, self.strength, self.places, self.items = found, strength, places, items
         both = torch.cat([places, places + items])
-        self.part, self.state = twins.select(both), select(found, both)
+        self.part = twins.select(both)
+        self.now = (
+            select(found, both),
+            0,
+        )  # the state, and its iterations since the last look: one assignment
         self.bracket = _Bracket(torch.log(strength[places]))
         self.above_noise: list[int] = []
         self.below_noise: list[int] = []
         self.settled = torch.zeros_like(places, dtype=torch.bool)
+        self.look, self.whole = 0, True
+        self.rounds: list[dict[str, list[float]]] = []
+        self.record = {
+            name: torch.full_like(strength, torch.nan) for name in ("weight", "residual", "target")
+        }
 
-    def advance(self, algorithm: Algorithm, steps: int) -> None:
-        """Iterate items and twins at their present weights."""
-        for _ in range(steps):
-            self.state = algorithm.step(self.part, self.state)
+    @property
+    def state(self) -> Any:
+        """The algorithm's state of the items, then of their twins."""
+        return self.now[0]
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.now = (state, self.now[1])
+
+    def begin(self, look: int) -> None:
+        """On to this look."""
+        self.look, self.now, self.whole = look, (self.state, 0), True
+
+    def advance(self, algorithm: Algorithm, steps: int, watch: Watch | None = None) -> str:
+        """Iterate items and twins at their present weights; why the watch wants to end, or ""."""
+        while self.now[1] < steps:
+            self.now = (algorithm.step(self.part, self.state), self.now[1] + 1)
+            ended = "" if watch is None else watch(self.places, lambda: self.images(algorithm))
+            if ended:
+                return ended
+        return ""
+
+    def images(self, algorithm: Algorithm) -> Tensor:
+        """The images of the items, without the twins."""
+        return self.part.project(algorithm.image(self.state))[: len(self.places)]
+
+    def remembered(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+        """What a file keeps: plain values, tensors, and states of the algorithm."""
+        before = self.bracket.before
+        values = {"look": self.look, "steps": self.now[1], "rounds": self.rounds}
+        values |= {"above_noise": self.above_noise, "below_noise": self.below_noise}
+        tensors = {"strength": self.strength, "places": self.places, "settled": self.settled}
+        tensors |= {f"record.{name}": tensor for name, tensor in self.record.items()}
+        tensors |= {f"bracket.{name}": getattr(self.bracket, name) for name in _Bracket.TENSORS}
+        if before is not None:
+            tensors |= {"before.0": before[0], "before.1": before[1]}
+        return values, tensors | {"weights": self.part.strength}, {"found": self.found, "state": self.state}
+
+    def recall(self, values: dict[str, Any], tensors: dict[str, Tensor], states: dict[str, Any]) -> None:
+        """Go on where `remembered` was."""
+        self.look, self.rounds = values["look"], values["rounds"]
+        self.above_noise, self.below_noise = values["above_noise"], values["below_noise"]
+        self.strength, self.places, self.settled = (
+            tensors[name] for name in ("strength", "places", "settled")
+        )
+        self.record = {name: tensors[f"record.{name}"] for name in self.record}
+        for name in _Bracket.TENSORS:
+            setattr(self.bracket, name, tensors[f"bracket.{name}"])
+        self.bracket.before = (tensors["before.0"], tensors["before.1"]) if "before.0" in tensors else None
+        self.part = self.twins.select(torch.cat([self.places, self.places + self.items]))
+        self.part.strength = tensors["weights"]
+        self.found, self.now = states["found"], (states["state"], values["steps"])
 
     def move(self, algorithm: Algorithm, gap: Tensor) -> None:
         """Let go of the items that have met their target, give the others their next weight."""
@@ -185,6 +269,8 @@ class _Search:
 
 class _Bracket:
     """Root of an increasing function of the log weight, one item each, from noisy evaluations."""
+
+    TENSORS = ("position", "floor", "ceiling", "low", "high")
 
     def __init__(self, start: Tensor) -> None:
         self.position = start

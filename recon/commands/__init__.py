@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from recon.commands.batch import batch_command
 from recon.commands.benchmark import benchmark_command
 from recon.commands.check import check_command
 from recon.commands.convert import convert_command
@@ -17,6 +18,7 @@ app = typer.Typer()
 app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("solve")(solve_command)
+app.command("batch")(batch_command)
 app.command("evaluate")(evaluate_command)
 app.command("check")(check_command)
 app.command("new")(new_command)

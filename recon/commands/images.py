@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recon.commands.existing import PROBLEM, SOLUTION, kind_of
+from recon.files import checksum
 from recon.parameters import parse_spec
 
 if TYPE_CHECKING:
@@ -156,12 +156,6 @@ def reference_of_solutions(images: Sequence[ReadImage]) -> ReadImage:
                 "give one for all with --reference FILE"
             )
     return reference
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _of_solution(path: Path) -> ReadImage:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recon.commands.existing import SOLUTION, check_folder, kind_of
-from recon.commands.images import checksum
 from recon.commands.scores import metrics_for, score_as_dict, score_row
 from recon.parameters import plain
 from recon.terminal import INTERRUPTED, AsJson, add_row, console, new_table, print_json
@@ -21,10 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from recon.metrics import Metric, Score
-    from recon.priors import Prior
-    from recon.problem import Problem
     from recon.solution import Solution
-    from recon.stopping import StoppingRule
 
 
 def solve_command(
@@ -88,6 +84,13 @@ def solve_command(
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="Where to solve: cpu, cuda, cuda:1.")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Most memory to use, such as 4GiB: a batch is solved in groups that fit; RECON_MEMORY unless given.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Write into a folder that holds other things.")
@@ -101,25 +104,31 @@ def solve_command(
     """
     with redirect_stdout(sys.stderr):
         from recon import runner
+        from recon.scans import LimitError, ScanOptions, solve_file
 
         limits = _limits(iterations, tolerance, time_limit)
         strength = _weight(weight)
         place = _device(device)
         check_folder(output, _holds_solution, force=force)
         replaces = _holds_solution(output)
-        solution, notes = _solved(
-            file,
-            prior or [],
-            solver,
-            strength,
-            limits,
-            fidelity,
-            noise_level,
+        options = ScanOptions(
+            prior=prior,
+            solver=solver,
+            weight=strength,
+            limits=limits,
+            fidelity=fidelity,
+            noise_level=noise_level,
             image_range=_image_range(image_range),
-            checkpoint=checkpoint,
             device=place,
             seed=seed,
+            memory=_memory(memory),
         )
+        try:
+            solution = solve_file(file, options, checkpoint=checkpoint)
+        except LimitError as error:
+            name, _, text = str(error).partition(": ")
+            raise typer.BadParameter(text, param_hint=f"--{name.replace('_', '-')}") from None
+        notes = solution.provenance["problem"]["notes"]
         unit = str(notes.get("unit", ""))
         written = [output / "solution.h5", output / "image.png"]
         solution.save(output)
@@ -141,90 +150,6 @@ def solve_command(
             typer.echo(f"\n{solution.explain()}")
     if runner.INTERRUPTED in solution.reasons:
         raise typer.Exit(INTERRUPTED)
-
-
-def stopping_rule(default: StoppingRule, limits: dict[str, Any]) -> StoppingRule:
-    """An algorithm's own rule with its limits replaced.
-
-    Args:
-        default: the algorithm's own rule.
-        limits: any of `iterations`, `tolerance` and `time_limit`.
-    """
-    from recon.stopping import AnyOf, MaxIterations, RelativeChange, SmallResiduals, TimeLimit
-
-    rules = list(default.rules) if isinstance(default, AnyOf) else [default]
-    if "iterations" in limits:
-        rules = [rule for rule in rules if not isinstance(rule, MaxIterations)]
-        rules.append(MaxIterations(limits["iterations"]))
-    if "tolerance" in limits:
-        kind = next(
-            (type(rule) for rule in rules if isinstance(rule, RelativeChange | SmallResiduals)),
-            SmallResiduals,
-        )
-        rules = [rule for rule in rules if not isinstance(rule, RelativeChange | SmallResiduals)]
-        rules.insert(0, kind(limits["tolerance"]))
-    if "time_limit" in limits:
-        rules.append(TimeLimit(limits["time_limit"]))
-    return rules[0] if len(rules) == 1 else AnyOf(rules)
-
-
-def _solved(
-    file: Path,
-    priors: list[str],
-    solver: str,
-    weight: float | str | None,
-    limits: dict[str, Any],
-    fidelity: str | None,
-    noise_level: float | None,
-    **options: Any,
-) -> tuple[Solution, dict[str, Any]]:
-    """The solution, with its problem's file in its provenance, and the problem's notes."""
-    from h5py import is_hdf5
-
-    from recon import registry
-    from recon.choosing import chosen_solver
-    from recon.problem import Problem
-    from recon.solvers.direct import Direct
-    from recon.solving import solve
-
-    prior: Prior | None = None
-    for name in priors:
-        made = registry.make("prior", name)
-        prior = made if prior is None else prior + made
-    source = {"file": str(file.absolute()), "sha256": checksum(file)} if file.is_file() else {}
-    if file.is_file() and not is_hdf5(file):
-        raise ValueError(
-            f"{file} is not HDF5, so it is no problem file: `recon simulate` makes one from an image, Problem.save "
-            "from data in Python"
-        )
-    problem = Problem.load(file)
-    problem.image_range = options.pop("image_range") or problem.image_range
-    posed = problem.with_prior(prior)
-    algorithm = chosen_solver(solver, posed).algorithm
-    if isinstance(algorithm, Direct) and limits:
-        raise typer.BadParameter(
-            "the direct reconstruction takes one step: give a --prior, or leave the limits out",
-            param_hint=f"--{next(iter(limits)).replace('_', '-')}",
-        )
-    solution = solve(
-        posed,
-        prior,
-        solver=solver,
-        weight=weight,
-        fidelity=_fidelity(problem, fidelity, noise_level),
-        stop=stopping_rule(algorithm.default_stop(), limits),
-        **options,
-    )
-    solution.provenance["problem"] = {**source, "notes": plain(problem.notes)}
-    return solution, problem.notes
-
-
-def _fidelity(problem: Problem, fidelity: str | None, noise_level: float | None) -> Any:
-    """The problem's data term or the one that is named, with another noise level if one is given."""
-    from recon.fidelity import as_fidelity
-
-    term = problem.fidelity if fidelity is None else as_fidelity(fidelity)
-    return term if noise_level is None else term.with_noise_level(noise_level)
 
 
 def _image_range(text: str | None) -> tuple[float, float] | None:
@@ -268,6 +193,18 @@ def _weight(text: str | None) -> float | str | None:
     if not 0 <= value < float("inf"):
         raise typer.BadParameter(f"must be a number >= 0 or 'auto', got {text!r}", param_hint="--weight")
     return value
+
+
+def _memory(text: str | None) -> int | None:
+    """The bytes of ``--memory``."""
+    from recon.memory import as_bytes
+
+    try:
+        return None if text is None else as_bytes(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"must be a size such as 4GiB or 500MB, got {text!r}", param_hint="--memory"
+        ) from None
 
 
 def _device(name: str | None) -> torch.device | None:
@@ -331,6 +268,7 @@ def _as_dict(solution: Solution, scores: list[Score], written: list[Path]) -> di
         "reason": solution.reason,
         "converged": solution.converged,
         "weight": plain(solution.weight),
+        "peak_memory": solution.peak_memory,
         "provenance": plain(solution.provenance),
         "explanation": [
             {"heading": heading, "sentences": sentences} for heading, sentences in explanation(solution)
@@ -340,6 +278,8 @@ def _as_dict(solution: Solution, scores: list[Score], written: list[Path]) -> di
 
 
 def _print(solution: Solution, scores: list[Score], unit: str, written: list[Path]) -> None:
+    from recon.memory import in_words
+
     table = new_table("", "", "")
     table.show_header = False
     for score in scores:
@@ -347,6 +287,14 @@ def _print(solution: Solution, scores: list[Score], unit: str, written: list[Pat
     add_row(table, "iterations", str(solution.iterations), "")
     add_row(table, "seconds", f"{solution.seconds:.2f}", "")
     add_row(table, "stopped by", solution.reason, "converged" if solution.converged else "not converged")
+    if solution.peak_memory is not None:
+        at_once = solution.provenance.get("items_at_once")
+        add_row(
+            table,
+            "memory",
+            f"{in_words(solution.peak_memory)} at most",
+            f"{at_once} items at once" if at_once else "",
+        )
     weights = _weights_in_words(solution)
     if weights:
         add_row(table, "weight", weights, "")

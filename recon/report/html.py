@@ -4,7 +4,7 @@ import base64
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,8 @@ class Figure:
 class Table:
     """A table: the first column names the row. `notes` stand below it, e.g. the metrics' conventions.
 
-    `best` holds the (row, column) of cells to mark, counted from 0 with the first column.
+    `best` holds the (row, column) of cells to mark, counted from 0 with the first column; `links` the addresses,
+    relative to the page, that cells lead to.
     """
 
     columns: Sequence[str]
@@ -93,6 +94,7 @@ class Table:
     caption: str
     notes: Sequence[str] = ()
     best: frozenset[tuple[int, int]] = frozenset()
+    links: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for row in self.rows:

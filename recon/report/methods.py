@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recon.memory import in_words
 from recon.metrics import NMSE, PSNR, RMSE, RMSEHU, SSIM, Metric, Score
 from recon.report.figures import ITEMS_SHOWN, Image
 from recon.report.html import Record, Section, Table
@@ -78,7 +79,7 @@ class Solved(Protocol):
         """What the search for the weight saw at each look: weight, residual and target of every item."""
 
 
-_FACTS = ("iterations", "time", "converged", "stopped because", "weight of the prior")
+_FACTS = ("iterations", "time", "converged", "stopped because", "weight of the prior", "memory at most")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +269,9 @@ def _facts(method: Method) -> dict[str, str]:
     if solved.weight is not None:
         weights = solved.weight if isinstance(solved.weight, Sequence) else [solved.weight]
         facts["weight of the prior"] = per_item_fact([f"{weight:.4g}" for weight in weights])
+    peak = getattr(solved, "peak_memory", None)
+    if peak is not None:
+        facts["memory at most"] = in_words(peak)
     return facts
 
 
