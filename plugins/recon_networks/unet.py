@@ -74,7 +74,9 @@ class UNet(nn.Module):
 def _convolutions(before: int, after: int, norm: Norm) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in (before, after):
-        layers.append(nn.Conv2d(width, after, 3, padding=1, bias=norm == "none"))
+        convolution = nn.Conv2d(width, after, 3, padding=1, bias=norm == "none")
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        layers.append(convolution)
         if norm != "none":
             kind = nn.BatchNorm2d if norm == "batch" else nn.InstanceNorm2d
             layers.append(kind(after, affine=True))
