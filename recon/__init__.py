@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from recon.fidelity import Gaussian as Gaussian
     from recon.groups import OutOfMemoryError as OutOfMemoryError
     from recon.hookspecs import hookimpl as hookimpl
+    from recon.learned import LearnedPrior as LearnedPrior
     from recon.linear import Identity as Identity
     from recon.linear import LinearOperator as LinearOperator
     from recon.linear import ShapeError as ShapeError
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from recon.solvers.admm import ADMM as ADMM
     from recon.solvers.cg import CG as CG
     from recon.solvers.direct import Direct as Direct
+    from recon.solvers.feedforward import Feedforward as Feedforward
     from recon.solvers.fista import FISTA as FISTA
     from recon.solvers.pdhg import PDHG as PDHG
     from recon.solving import ConvergenceWarning as ConvergenceWarning
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
     from recon.stopping import TimeLimit as TimeLimit
     from recon.study import Study as Study
     from recon.study import solve_all as solve_all
+    from recon.training.objective import Objective as Objective
+    from recon.training.train import train as train
     from recon.transmission import PWLS as PWLS
     from recon.transmission import Poisson as Poisson
 
@@ -78,6 +82,7 @@ _HOMES = {
     "recon.fidelity": "Gaussian",
     "recon.groups": "OutOfMemoryError",
     "recon.hookspecs": "hookimpl",
+    "recon.learned": "LearnedPrior",
     "recon.linear": "Identity LinearOperator ShapeError",
     "recon.loading": "Loaded load",
     "recon.making": "dataset metric noise operator prior solver",
@@ -94,6 +99,9 @@ _HOMES = {
     "recon.solvers.direct": "Direct",
     "recon.solvers.fista": "FISTA",
     "recon.solvers.pdhg": "PDHG",
+    "recon.solvers.feedforward": "Feedforward",
+    "recon.training.objective": "Objective",
+    "recon.training.train": "train",
     "recon.solving": "ConvergenceWarning solve",
     "recon.transmission": "PWLS Poisson",
     "recon.study": "Study solve_all",

@@ -187,7 +187,7 @@ def _write(path: Path, form: str, book: Mapping[str, Any], tensors: Mapping[str,
         plain = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
         stored[label] = plain.detach().to("cpu", copy=True).contiguous()
     text = json.dumps(book)
-    header = {"format": form, "book": text, "checksum": _checksum(text, stored)}
+    header = {"format": form, "book": text, "checksum": checksum(text, stored)}
     with written_whole(path) as temporary:
         save_file(stored, temporary, metadata=header)
 
@@ -205,7 +205,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     form = header.get("format", "")
     if form not in (FORMAT, SEARCH):
         raise CheckpointError(f"{path} is not a checkpoint of this version of recon: {remedy}")
-    if header.get("checksum") != _checksum(header.get("book", ""), stored):
+    if header.get("checksum") != checksum(header.get("book", ""), stored):
         raise CheckpointError(f"{path} is damaged: its checksum does not fit its contents: {remedy}")
     tensors = {
         name.removeprefix("complex."): torch.view_as_complex(tensor)
@@ -238,11 +238,12 @@ def _unflatten(template: Any, tensors: Mapping[str, Tensor]) -> Any:
     return dataclasses.replace(template, **values)
 
 
-def _checksum(book: str, tensors: Mapping[str, Tensor]) -> str:
+def checksum(book: str, tensors: Mapping[str, Tensor]) -> str:
+    """A digest of a book and tensors by name."""
     digest = hashlib.sha256(book.encode())
     for name in sorted(tensors):
-        _feed(digest, name)
-        _feed(digest, tensors[name])
+        feed(digest, name)
+        feed(digest, tensors[name])
     return digest.hexdigest()
 
 
@@ -258,33 +259,33 @@ def _fingerprint(problem: Problem, algorithm: Any) -> str:
         problem.fidelity.parameters(),
         problem.image_range,
     ):
-        _feed(digest, part)
+        feed(digest, part)
     return digest.hexdigest()
 
 
-def _feed(digest: Any, value: Any) -> None:
+def feed(digest: Any, value: Any) -> None:
     """Add a value to a digest: arrays and modules by their contents, other objects by their type."""
     if isinstance(value, Tensor):
         array = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
     elif isinstance(value, np.ndarray):
-        _feed(digest, torch.from_numpy(np.ascontiguousarray(value)))
+        feed(digest, torch.from_numpy(np.ascontiguousarray(value)))
     elif isinstance(value, nn.Module):
         digest.update(f"{type(value).__module__}.{type(value).__qualname__} {value.extra_repr()}".encode())
         for name, tensor in (*value.named_buffers(), *value.named_parameters()):
-            _feed(digest, name)
-            _feed(digest, tensor)
+            feed(digest, name)
+            feed(digest, tensor)
         for part in value.modules():  # numbers and names that an author keeps as plain attributes
-            _feed(digest, {name: item for name, item in vars(part).items() if _is_setting(name, item)})
+            feed(digest, {name: item for name, item in vars(part).items() if _is_setting(name, item)})
     elif isinstance(value, Mapping):
         for key in sorted(value, key=str):
-            _feed(digest, key)
-            _feed(digest, value[key])
+            feed(digest, key)
+            feed(digest, value[key])
     elif isinstance(value, list | tuple):
         digest.update(f"{len(value)} values".encode())
         for item in value:
-            _feed(digest, item)
+            feed(digest, item)
     else:
         plain = value is None or isinstance(value, str | int | float | complex | bool | Path)
         digest.update((repr(value) if plain else type(value).__qualname__).encode())

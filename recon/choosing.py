@@ -6,13 +6,14 @@ import dataclasses
 from typing import Any
 
 from recon import registry
-from recon.priors import Functional
+from recon.priors import Denoiser, Functional
 from recon.problem import Problem
 from recon.registry import UnknownNameError
 from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Algorithm
 from recon.solvers.cg import CG
 from recon.solvers.direct import Direct
+from recon.solvers.feedforward import Feedforward
 
 Named = str | tuple[str, dict[str, Any]]
 
@@ -60,6 +61,8 @@ def default_solver(problem: Problem) -> tuple[Algorithm, str]:
     """The core's own choice and its reason: direct without a prior, CG for quadratic priors, else ADMM."""
     if problem.generator is not None:
         return registry.make("solver", "dip"), "the image is what a generator makes, whose weights are fitted"
+    if any(isinstance(term.prior, Denoiser) and term.prior.end_to_end for term in problem.terms):
+        return Feedforward(), "the network was trained to give the image in one step"
     if not problem.terms:
         return Direct(), "there is no prior: the operator's direct reconstruction is all that can be said"
     quadratic = all(isinstance(term.prior, Functional) and term.prior.quadratic for term in problem.terms)

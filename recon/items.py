@@ -46,7 +46,7 @@ class ItemSolver:
         before = group.seconds_before if group.first else time.perf_counter() - self.began
         file = None if self.checkpoint is None else group.file(self.checkpoint)
         state, rounds, ended = None, [], group.ended
-        if not ended and any(t.automatic for t in problem.terms) and not (file and holds_run(file)):
+        if not ended and searches_weight(self.algorithm, problem) and not (file and holds_run(file)):
             self._tell(group, 0, "weight from the noise level")
             searching = getattr(self.algorithm, "searching", lambda: self.algorithm)()
             store = (
@@ -111,6 +111,11 @@ class ItemSolver:
             return ""
 
         return watch
+
+
+def searches_weight(algorithm: Algorithm, problem: Problem) -> bool:
+    """Whether a weight is to be found: a prior has an automatic one, and the algorithm depends on it."""
+    return getattr(algorithm, "weighted", True) and any(term.automatic for term in problem.terms)
 
 
 class _Clock:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recon import registry
+from recon import making
 from recon.choosing import chosen_solver
 from recon.files import checksum
 from recon.parameters import plain
@@ -15,6 +15,7 @@ from recon.priors import Prior
 from recon.problem import Problem
 from recon.solution import Solution
 from recon.solvers.direct import Direct
+from recon.solvers.feedforward import Feedforward
 from recon.solving import solve
 from recon.stopping import AnyOf, MaxIterations, RelativeChange, SmallResiduals, StoppingRule, TimeLimit
 
@@ -79,15 +80,16 @@ def solve_file(file: Path, options: ScanOptions, **others: Any) -> Solution:
     problem.image_range = options.image_range or problem.image_range
     posed = problem.with_prior(prior)
     algorithm = chosen_solver(options.solver, posed).algorithm
-    if isinstance(algorithm, Direct) and options.limits:
-        first = next(iter(options.limits))
+    if isinstance(algorithm, Direct | Feedforward) and options.limits:
+        direct = isinstance(algorithm, Direct)
+        what, remedy = ("direct", "give a prior") if direct else ("feedforward", "say solver='admm'")
         raise LimitError(
-            f"{first}: the direct reconstruction takes one step: give a prior, or leave the limits out"
+            f"{next(iter(options.limits))}: the {what} reconstruction takes one step: {remedy}, or leave the limits out"
         )
     solution = solve(
         posed,
         prior,
-        solver=algorithm,
+        solver=options.solver,
         weight=options.weight,
         fidelity=_fidelity(problem, options.fidelity, options.noise_level),
         stop=options.stop or stopping_rule(algorithm.default_stop(), options.limits),
@@ -106,7 +108,7 @@ def made_prior(prior: Prior | str | Sequence[str] | None) -> Prior | None:
         return prior
     total: Prior | None = None
     for name in [prior] if isinstance(prior, str) else prior:
-        made: Prior = registry.make("prior", name)
+        made: Prior = making.prior(name)
         total = made if total is None else total + made
     return total
 

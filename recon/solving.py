@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from recon import registry
+from recon import making, registry
 from recon.choosing import Named, chosen_solver
 from recon.explanation import facts_of
 from recon.groups import items_at_once, out_of_memory, solve_in_groups
-from recon.items import ItemSolver
+from recon.items import ItemSolver, searches_weight
 from recon.lifting import lifted
 from recon.linear import LinearOperator
 from recon.memory import budget_of, peak_of, ran_out
@@ -60,8 +60,8 @@ def solve(
             `Problem`, which holds its own data.
         prior: prior in the same forms, or None for none.
         y: data ``(*batch, *range_shape)``; every item of a batch is solved for itself, all at once.
-        solver: an algorithm, a name, or ``"auto"``: direct without a prior, else ADMM, unless a plugin knows
-            better.
+        solver: an algorithm, a name, or ``"auto"``: direct without a prior, feedforward for a network trained end to
+            end, else ADMM, unless a plugin knows better.
         fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})``, for counted photons
             ``"pwls:photons=1e4"`` (weights from the counts) or ``"poisson:photons=1e4"`` (their likelihood), or an
             object.
@@ -111,7 +111,7 @@ def solve(
                 raise
             raise out_of_memory(problem, algorithm, error) from error
     outcome, rounds = solved.outcome, solved.rounds
-    chosen = any(term.automatic for term in problem.terms)
+    chosen = searches_weight(algorithm, problem)
     problem.strength = posed.strength = solved.strength
     single = not problem.batch_shape
     solution = Solution(
@@ -174,7 +174,7 @@ def _posed(
 ) -> Problem:
     """The problem on its device and in its precision, everything checked."""
     if isinstance(prior, str | tuple):
-        prior = registry.make("prior", prior)
+        prior = making.prior(prior)
     if isinstance(op, Problem):
         if y is not None:
             raise TypeError("the problem holds its own data: leave y out")

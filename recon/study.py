@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.archive import FormatError, read_record
-from recon.checkpoint import _feed
+from recon.checkpoint import feed
 from recon.cluster import Answer, connected, spread
 from recon.files import checksum, written_whole
 from recon.parameters import plain
@@ -241,10 +241,10 @@ def options_digest(options: ScanOptions) -> str:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if field.name not in ("device", "memory"):
-            _feed(digest, field.name)
-            _feed(digest, repr(value) if field.name in ("solver", "stop", "fidelity") else value)
+            feed(digest, field.name)
+            feed(digest, repr(value) if field.name in ("solver", "stop", "fidelity") else value)
             if hasattr(value, "parameters") and field.name == "fidelity":
-                _feed(digest, value.parameters())
+                feed(digest, value.parameters())
     return digest.hexdigest()
 
 
