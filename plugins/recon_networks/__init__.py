@@ -5,13 +5,31 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from recon.entries import NetworkEntry, PriorEntry
+from recon.entries import Example, NetworkEntry, PriorEntry
 from recon.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    pass
+    from recon_networks.dncnn import DnCNN as DnCNN
+    from recon_networks.patchgan import PatchGAN as PatchGAN
+    from recon_networks.red_cnn import REDCNN as REDCNN
+    from recon_networks.resnet_generator import ResNetGenerator as ResNetGenerator
+    from recon_networks.scae import SCAE as SCAE
+    from recon_networks.snlae import SNLAE as SNLAE
+    from recon_networks.splitting_discriminator import SplittingDiscriminator as SplittingDiscriminator
+    from recon_networks.wgan_vgg import WGANVGGCritic as WGANVGGCritic
+    from recon_networks.wgan_vgg import WGANVGGGenerator as WGANVGGGenerator
 
-_CLASSES: dict[str, str] = {}
+_CLASSES: dict[str, str] = {
+    "DnCNN": "dncnn",
+    "PatchGAN": "patchgan",
+    "REDCNN": "red_cnn",
+    "ResNetGenerator": "resnet_generator",
+    "SCAE": "scae",
+    "SNLAE": "snlae",
+    "SplittingDiscriminator": "splitting_discriminator",
+    "WGANVGGCritic": "wgan_vgg",
+    "WGANVGGGenerator": "wgan_vgg",
+}
 __all__ = sorted(_CLASSES)
 
 
@@ -24,7 +42,87 @@ def __getattr__(name: str) -> Any:
 @hookimpl
 def recon_networks() -> list[NetworkEntry]:
     """The architectures of this package."""
-    return []
+    return [
+        NetworkEntry(
+            name="red_cnn",
+            factory="recon_networks.red_cnn:REDCNN",
+            summary="RED-CNN (Chen et al. 2017): residual encoder-decoder for low-dose CT",
+            domain="real",
+            examples=(Example({"width": 4}), Example({"channels": 2, "width": 3, "last_relu": False})),
+        ),
+        NetworkEntry(
+            name="dncnn",
+            factory="recon_networks.dncnn:DnCNN",
+            summary="DnCNN (Zhang et al. 2017): predicts the noise",
+            domain="real",
+            examples=(Example({"width": 4, "depth": 4}), Example({"width": 4, "depth": 4, "norm": "none"})),
+        ),
+        NetworkEntry(
+            name="scae",
+            factory="recon_networks.scae:SCAE",
+            summary="stacked convolutional autoencoder (Liu et al. 2018)",
+            domain="real",
+            examples=(Example({"widths": (4, 6, 4)}),),
+        ),
+        NetworkEntry(
+            name="snlae",
+            factory="recon_networks.snlae:SNLAE",
+            summary="stacked non-local autoencoder (Liu et al. 2018): full layers on groups of similar patches",
+            domain="real",
+            examples=(Example({"widths": (16, 8), "patch": 4, "stride": 3, "search": 2}),),
+        ),
+        NetworkEntry(
+            name="wgan_vgg_generator",
+            factory="recon_networks.wgan_vgg:WGANVGGGenerator",
+            summary="generator of WGAN-VGG (Yang et al. 2018) for low-dose CT",
+            domain="real",
+            examples=(
+                Example({"width": 4, "depth": 3}),
+                Example({"width": 4, "depth": 3, "last_relu": False, "residual": True}),
+            ),
+        ),
+        NetworkEntry(
+            name="wgan_vgg_critic",
+            factory="recon_networks.wgan_vgg:WGANVGGCritic",
+            summary="critic of WGAN-VGG (Yang et al. 2018): one number a patch, no sigmoid",
+            domain="real",
+            tags=("critic",),
+            examples=(
+                Example({"size": 16, "widths": (3, 4), "features": 5}),
+                Example({"size": 17, "padding": 0, "widths": (3, 4), "features": 5}),
+            ),
+        ),
+        NetworkEntry(
+            name="resnet_generator",
+            factory="recon_networks.resnet_generator:ResNetGenerator",
+            summary="generator of CycleGAN (Zhu et al. 2017, Park): residual blocks between two halvings",
+            domain="real",
+            examples=(
+                Example({"width": 3, "blocks": 2}),
+                Example({"width": 3, "blocks": 1, "convolutions": 2, "norm": "instance", "residual": "none"}),
+                Example({"width": 3, "blocks": 1, "residual": "identity", "tanh": "before"}),
+            ),
+        ),
+        NetworkEntry(
+            name="patchgan",
+            factory="recon_networks.patchgan:PatchGAN",
+            summary="critic of every patch (Isola et al. 2017), 70 or 46 pixels wide",
+            domain="real",
+            tags=("critic",),
+            examples=(
+                Example({"width": 3, "layers": 1}),
+                Example({"width": 3, "layers": 2, "stride_one_block": False, "norm": "batch"}),
+            ),
+        ),
+        NetworkEntry(
+            name="splitting_discriminator",
+            factory="recon_networks.splitting_discriminator:SplittingDiscriminator",
+            summary="discriminator of eight layers (Liu et al. 2018): one logit an image",
+            domain="real",
+            tags=("critic",),
+            examples=(Example({"widths": (3, 4, 4, 4, 4, 4, 4)}),),
+        ),
+    ]
 
 
 @hookimpl
