@@ -48,7 +48,7 @@ def recon_networks() -> list[NetworkEntry]:
             factory="recon_networks.red_cnn:REDCNN",
             summary="RED-CNN (Chen et al. 2017): residual encoder-decoder for low-dose CT",
             domain="real",
-            examples=(Example({"width": 4}), Example({"channels": 2, "width": 3, "last_relu": False})),
+            examples=(Example({"width": 4}), Example({"in_channels": 2, "width": 3, "last_relu": False})),
         ),
         NetworkEntry(
             name="dncnn",

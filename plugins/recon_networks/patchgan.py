@@ -15,12 +15,12 @@ KERNEL = 4
 class PatchGAN(nn.Module):
     """Convolutions of 4 x 4 that give one value a patch, with no sigmoid: for least squares or any other loss.
 
-    ``(B, channels, H, W)`` to ``(B, 1, h, w)``: the larger the image, the more patches. Isola et al. 2017 (CVPR).
+    ``(B, in_channels, H, W)`` to ``(B, 1, h, w)``: the larger the image, the more patches. Isola et al. 2017 (CVPR).
     The defaults are the basic one of 70 x 70 pixels (CycleGAN, Zhu et al. 2017); Park's for low-dose CT, with
     `stride_one_block=False` and batch norm, sees 46 x 46.
 
     Args:
-        channels: channels of the image.
+        in_channels: channels of the image.
         width: filters of the first layer; doubled up to eightfold.
         layers: convolutions that halve the image.
         stride_one_block: one more convolution, which does not halve it, before the last.
@@ -32,7 +32,7 @@ class PatchGAN(nn.Module):
 
     def __init__(
         self,
-        channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
+        in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
         width: Annotated[int, Param("filters of the first layer; doubled up to eightfold", ge=1)] = 64,
         layers: Annotated[int, Param("convolutions that halve the image", ge=1)] = 3,
         stride_one_block: Annotated[
@@ -42,9 +42,9 @@ class PatchGAN(nn.Module):
         slope: Annotated[float, Param("of the leaky ReLU below zero", ge=0, lt=1)] = 0.2,
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.in_channels = in_channels
         self.strides = (2,) * layers + (1,) * stride_one_block + (1,)
-        made: list[nn.Module] = [nn.Conv2d(channels, width, KERNEL, 2, 1), nn.LeakyReLU(slope)]
+        made: list[nn.Module] = [nn.Conv2d(in_channels, width, KERNEL, 2, 1), nn.LeakyReLU(slope)]
         before = width
         for place, stride in enumerate(self.strides[1:-1], start=1):
             after = width * min(2**place, 8)

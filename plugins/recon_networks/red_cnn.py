@@ -13,11 +13,11 @@ from recon.parameters import Param
 class REDCNN(nn.Module):
     """As many convolutions as transposed ones, without padding, and shortcuts between them: 1,848,865 weights.
 
-    ``(B, channels, H, W)`` to the same shape, at least 21 pixels a side. A ReLU follows every layer, the last one
+    ``(B, in_channels, H, W)`` to the same shape, at least 21 pixels a side. A ReLU follows every layer, the last one
     too, so that the result is nowhere negative. Chen et al. 2017, IEEE TMI 36, 2524-2535.
 
     Args:
-        channels: channels of the image.
+        in_channels: channels of the image.
         width: filters of every hidden layer.
         kernel: side of the filters [pixels].
         last_relu: a ReLU after the last layer, as published; without it values below zero are possible.
@@ -27,21 +27,21 @@ class REDCNN(nn.Module):
 
     def __init__(
         self,
-        channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
+        in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
         width: Annotated[int, Param("filters of every hidden layer", ge=1)] = 96,
         kernel: Annotated[int, Param("side of the filters", unit="pixels", ge=1)] = 5,
         last_relu: Annotated[bool, Param("ReLU after the last layer too, as published")] = True,
     ) -> None:
         super().__init__()
-        self.channels = self.out_channels = channels
+        self.in_channels = self.out_channels = in_channels
         self.kernel, self.last_relu = kernel, last_relu
-        down = [channels, *[width] * self.PAIRS]
+        down = [in_channels, *[width] * self.PAIRS]
         up = down[::-1]
         self.encoder = nn.ModuleList(nn.Conv2d(down[i], down[i + 1], kernel) for i in range(self.PAIRS))
         self.decoder = nn.ModuleList(nn.ConvTranspose2d(up[i], up[i + 1], kernel) for i in range(self.PAIRS))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise images ``(B, channels, H, W)``."""
+        """Denoise images ``(B, in_channels, H, W)``."""
         smallest = self.PAIRS * (self.kernel - 1) + 1
         if min(x.shape[-2:]) < smallest:
             raise ValueError(

@@ -18,13 +18,13 @@ SMALLEST = 8
 class ResNetGenerator(nn.Module):
     """Two halvings, blocks with a shortcut, two doublings: the generator of CycleGAN.
 
-    ``(B, channels, H, W)`` to ``(B, out_channels, H, W)``, at least 8 pixels a side, values in [-1, 1] where a
+    ``(B, in_channels, H, W)`` to ``(B, out_channels, H, W)``, at least 8 pixels a side, values in [-1, 1] where a
     tanh ends it. Zhu et al. 2017 (ICCV) have blocks of two convolutions, instance norm and no residual; Park's
     network for low-dose CT has blocks of one convolution, batch norm, and a residual: its code adds a learned
     1 x 1 convolution of the input before the tanh, its paper adds the input after it. The defaults are the code's.
 
     Args:
-        channels: channels of the image.
+        in_channels: channels of the image.
         out_channels: channels of the result; as many as the image unless given.
         width: filters of the first layer; doubled at each halving.
         blocks: number of blocks with a shortcut.
@@ -36,7 +36,7 @@ class ResNetGenerator(nn.Module):
 
     def __init__(
         self,
-        channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
+        in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
         out_channels: Annotated[
             int | None, Param("channels of the result; as many as the image unless given", ge=1)
         ] = None,
@@ -53,16 +53,17 @@ class ResNetGenerator(nn.Module):
         ] = "after",
     ) -> None:
         super().__init__()
-        self.channels, self.out_channels = channels, channels if out_channels is None else out_channels
+        self.in_channels = in_channels
+        self.out_channels = in_channels if out_channels is None else out_channels
         _check(convolutions, residual, tanh)
-        if residual == "identity" and self.out_channels != channels:
+        if residual == "identity" and self.out_channels != in_channels:
             raise ValueError(
                 f"residual='identity' adds the input to the result: out_channels={self.out_channels} must "
-                f"equal channels={channels}; or take residual='learned'"
+                f"equal in_channels={in_channels}; or take residual='learned'"
             )
         self.residual, self.tanh = residual, tanh
         bias = norm != "batch"
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7, bias=bias)]
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, 7, bias=bias)]
         layers += [normalisation(norm, width), nn.ReLU()]
         for features in (width, 2 * width):
             layers += [nn.Conv2d(features, 2 * features, 3, 2, 1, bias=bias)]
@@ -73,11 +74,13 @@ class ResNetGenerator(nn.Module):
             layers += [normalisation(norm, features // 2), nn.ReLU()]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, self.out_channels, 7)]
         self.layers = nn.Sequential(*layers)
-        self.shortcut = nn.Conv2d(channels, self.out_channels, 1) if residual == "learned" else nn.Identity()
+        self.shortcut = (
+            nn.Conv2d(in_channels, self.out_channels, 1) if residual == "learned" else nn.Identity()
+        )
         start_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translate images ``(B, channels, H, W)``."""
+        """Translate images ``(B, in_channels, H, W)``."""
         if min(x.shape[-2:]) < SMALLEST:
             raise ValueError(
                 f"the network halves images twice and needs {SMALLEST} pixels a side, got {x.shape[-2]} x "

@@ -14,7 +14,7 @@ from recon.parameters import Param
 class SNLAE(nn.Module):
     """Full layers on groups of similar patches: 512, 1024, 2048, 1024 and 512 hidden values.
 
-    ``(B, channels, H, W)`` to the same shape. Liu, Kuang and Zhang 2018 (MICCAI), Table 1, state the six layers and
+    ``(B, in_channels, H, W)`` to the same shape. Liu, Kuang and Zhang 2018 (MICCAI), Table 1, state the six layers and
     that patches are non-local, nothing more. What they leave open is done so, after Wang and Tao 2016
     (arXiv:1609.05117), Buades, Coll and Morel 2005 (CVPR) and block matching:
 
@@ -26,7 +26,7 @@ class SNLAE(nn.Module):
     - patches are averaged where they overlap.
 
     Args:
-        channels: channels of the image.
+        in_channels: channels of the image.
         widths: values of the hidden layers.
         patch: side of the patches [pixels].
         similar: patches in a group, the patch itself among them.
@@ -36,7 +36,7 @@ class SNLAE(nn.Module):
 
     def __init__(
         self,
-        channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
+        in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
         widths: Annotated[tuple[int, ...], Param("values of the hidden layers", ge=1)] = (
             512, 1024, 2048, 1024, 512,
         ),
@@ -55,9 +55,9 @@ class SNLAE(nn.Module):
                 f"there are {(2 * search + 1) ** 2} patches within search={search} pixels, fewer than "
                 f"similar={similar}: search further"
             )
-        self.channels = self.out_channels = channels
+        self.in_channels = self.out_channels = in_channels
         self.patch, self.similar, self.search, self.stride = patch, similar, search, stride
-        values = channels * patch * patch
+        values = in_channels * patch * patch
         layers: list[nn.Module] = []
         before = similar * values
         for width in widths:
@@ -66,7 +66,7 @@ class SNLAE(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(before, values))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Restore images ``(B, channels, H, W)``."""
+        """Restore images ``(B, in_channels, H, W)``."""
         if min(x.shape[-2:]) < self.patch:
             raise ValueError(
                 f"an image of {x.shape[-2]} x {x.shape[-1]} pixels holds no patch of {self.patch}: make the "

@@ -12,13 +12,13 @@ from recon.parameters import Param
 class SplittingDiscriminator(nn.Module):
     """Eight convolutions that give one logit an image, for the standard adversarial loss.
 
-    ``(B, channels, H, W)`` to ``(B, 1)``. Liu, Kuang and Zhang 2018 (MICCAI), Table 1: 8, 64, 64, 64, 64, 64, 64
+    ``(B, in_channels, H, W)`` to ``(B, 1)``. Liu, Kuang and Zhang 2018 (MICCAI), Table 1: 8, 64, 64, 64, 64, 64, 64
     filters with kernels 3, 3, 3, 3, 3, 1, 1 and strides 2, 2, 2, 2, 2, 1, 1. The paper leaves the eighth layer
     and the activations open: a 1 x 1 convolution to one channel, whose mean over the image is the logit, and
     leaky ReLUs. The sigmoid belongs to the loss. 123,921 weights with one channel.
 
     Args:
-        channels: channels of the image.
+        in_channels: channels of the image.
         widths: filters of the seven stated layers.
         slope: of the leaky ReLU below zero.
     """
@@ -28,7 +28,7 @@ class SplittingDiscriminator(nn.Module):
 
     def __init__(
         self,
-        channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
+        in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
         widths: Annotated[tuple[int, ...], Param("filters of the seven stated layers", ge=1)] = (
             8, 64, 64, 64, 64, 64, 64,
         ),
@@ -37,9 +37,9 @@ class SplittingDiscriminator(nn.Module):
         super().__init__()
         if len(widths) != len(self.KERNELS):
             raise ValueError(f"widths needs {len(self.KERNELS)} numbers, one a layer, got {widths}")
-        self.channels = channels
+        self.in_channels = in_channels
         layers: list[nn.Module] = []
-        before = channels
+        before = in_channels
         for kernel, width in zip(self.KERNELS, widths, strict=True):
             stride = 2 if kernel == 3 else 1
             layers += [nn.Conv2d(before, width, kernel, stride, kernel // 2), nn.LeakyReLU(slope)]

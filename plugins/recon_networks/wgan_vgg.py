@@ -13,13 +13,13 @@ from recon.parameters import Param
 class WGANVGGGenerator(nn.Module):
     """Convolutions of 3 x 3, each with a ReLU: 56,097 weights as published.
 
-    ``(B, channels, H, W)`` to ``(B, out_channels, H, W)``. Yang et al. 2018, IEEE TMI 37, 1348-1357.
+    ``(B, in_channels, H, W)`` to ``(B, out_channels, H, W)``. Yang et al. 2018, IEEE TMI 37, 1348-1357.
 
     The published network ends in a ReLU: its images are nowhere negative, and one whose first output is zero
     everywhere never learns. `last_relu=False` or `residual=True` have neither limit.
 
     Args:
-        channels: channels of the image.
+        in_channels: channels of the image.
         out_channels: channels of the result; as many as the image unless given.
         width: filters of every hidden layer.
         depth: number of convolutions.
@@ -29,7 +29,7 @@ class WGANVGGGenerator(nn.Module):
 
     def __init__(
         self,
-        channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
+        in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
         out_channels: Annotated[
             int | None, Param("channels of the result; as many as the image unless given", ge=1)
         ] = None,
@@ -39,22 +39,23 @@ class WGANVGGGenerator(nn.Module):
         residual: Annotated[bool, Param("add the input to the last convolution")] = False,
     ) -> None:
         super().__init__()
-        self.channels, self.out_channels = channels, channels if out_channels is None else out_channels
-        if residual and self.out_channels != channels:
+        self.in_channels = in_channels
+        self.out_channels = in_channels if out_channels is None else out_channels
+        if residual and self.out_channels != in_channels:
             raise ValueError(
                 f"residual=True adds the input to the result: out_channels={self.out_channels} must equal "
-                f"channels={channels}"
+                f"in_channels={in_channels}"
             )
         self.last_relu, self.residual = last_relu, residual
         layers: list[nn.Module] = []
-        before = channels
+        before = in_channels
         for _ in range(depth - 1):
             layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
             before = width
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, self.out_channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise images ``(B, channels, H, W)``."""
+        """Denoise images ``(B, in_channels, H, W)``."""
         result: Tensor = self.layers(x)
         if self.residual:
             result = result + x
@@ -64,11 +65,11 @@ class WGANVGGGenerator(nn.Module):
 class WGANVGGCritic(nn.Module):
     """Six convolutions and two full layers that give one number an image, for a Wasserstein distance.
 
-    ``(B, channels, size, size)`` to ``(B, 1)``. There is no sigmoid: a critic's values have no bounds. With
+    ``(B, in_channels, size, size)`` to ``(B, 1)``. There is no sigmoid: a critic's values have no bounds. With
     `padding=1` and patches of 64 pixels it has 17.92 million weights, with `padding=0` 7.70 million.
 
     Args:
-        channels: channels of the image.
+        in_channels: channels of the image.
         size: side of the patches that it judges [pixels].
         padding: zeros around the image at each convolution.
         widths: filters of the convolutions; the second, fourth, ... halve the image.
@@ -80,7 +81,7 @@ class WGANVGGCritic(nn.Module):
 
     def __init__(
         self,
-        channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
+        in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
         size: Annotated[int, Param("side of the patches that it judges", unit="pixels", ge=1)] = 64,
         padding: Annotated[int, Param("zeros around the image at each convolution", choices=(0, 1))] = 1,
         widths: Annotated[
@@ -92,8 +93,8 @@ class WGANVGGCritic(nn.Module):
         super().__init__()
         if padding not in (0, 1):
             raise ValueError(f"padding must be 0 or 1, got {padding}")
-        self.channels, self.size = channels, size
-        side, before = size, channels
+        self.in_channels, self.size = in_channels, size
+        side, before = size, in_channels
         layers: list[nn.Module] = []
         for place, width in enumerate(widths):
             stride = 1 + place % 2

@@ -37,10 +37,10 @@ def weights(kind, **arguments):
         (SplittingDiscriminator, {}, 123_921),
         (
             ResNetGenerator,
-            {"channels": 3, "convolutions": 2, "norm": "instance", "residual": "none"},
+            {"in_channels": 3, "convolutions": 2, "norm": "instance", "residual": "none"},
             11_378_179,  # 11.378 M, printed by the authors' code
         ),
-        (PatchGAN, {"channels": 3}, 2_764_737),  # 2.765 M, printed by the authors' code
+        (PatchGAN, {"in_channels": 3}, 2_764_737),  # 2.765 M, printed by the authors' code
     ],
 )
 def test_the_number_of_weights_is_the_published_one(kind, arguments, published):
@@ -193,7 +193,7 @@ class FirstPatch(nn.Module):
 
 
 def test_patches_of_snlae_are_put_back_where_they_were():
-    network = SNLAE(channels=2, patch=4, stride=3, search=2, similar=3)
+    network = SNLAE(in_channels=2, patch=4, stride=3, search=2, similar=3)
     network.layers = FirstPatch(2 * 16)
     x = torch.randn(2, 2, 11, 15, dtype=torch.float64)
     torch.testing.assert_close(network(x), x)
