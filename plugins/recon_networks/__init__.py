@@ -9,7 +9,11 @@ from recon.entries import Example, NetworkEntry, PriorEntry
 from recon.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from recon_networks.adler_unet import AdlerUNet as AdlerUNet
+    from recon_networks.dival_unet import DivalUNet as DivalUNet
     from recon_networks.dncnn import DnCNN as DnCNN
+    from recon_networks.fastmri_unet import FastMRIUNet as FastMRIUNet
+    from recon_networks.fbpconvnet import FBPConvNet as FBPConvNet
     from recon_networks.patchgan import PatchGAN as PatchGAN
     from recon_networks.red_cnn import REDCNN as REDCNN
     from recon_networks.resnet_generator import ResNetGenerator as ResNetGenerator
@@ -20,7 +24,11 @@ if TYPE_CHECKING:
     from recon_networks.wgan_vgg import WGANVGGGenerator as WGANVGGGenerator
 
 _CLASSES: dict[str, str] = {
+    "AdlerUNet": "adler_unet",
+    "DivalUNet": "dival_unet",
     "DnCNN": "dncnn",
+    "FBPConvNet": "fbpconvnet",
+    "FastMRIUNet": "fastmri_unet",
     "PatchGAN": "patchgan",
     "REDCNN": "red_cnn",
     "ResNetGenerator": "resnet_generator",
@@ -43,6 +51,34 @@ def __getattr__(name: str) -> Any:
 def recon_networks() -> list[NetworkEntry]:
     """The architectures of this package."""
     return [
+        NetworkEntry(
+            name="fbpconvnet",
+            factory="recon_networks.fbpconvnet:FBPConvNet",
+            summary="U-Net with batch norm and a residual (Jin et al. 2017) for filtered back-projections",
+            domain="real",
+            examples=(Example({"width": 2, "scales": 3}),),
+        ),
+        NetworkEntry(
+            name="fastmri_unet",
+            factory="recon_networks.fastmri_unet:FastMRIUNet",
+            summary="U-Net with instance norm, the baseline of the fastMRI challenge (Zbontar et al. 2018)",
+            domain="real",
+            examples=(Example({"width": 2, "scales": 3}), Example({"width": 2, "scales": 2, "dropout": 0.2})),
+        ),
+        NetworkEntry(
+            name="dival_unet",
+            factory="recon_networks.dival_unet:DivalUNet",
+            summary="slim U-Net of the LoDoPaB-CT and ellipses benchmarks (Leuschner et al. 2021)",
+            domain="real",
+            examples=(Example({"widths": (3, 4, 5), "skip_channels": 2}),),
+        ),
+        NetworkEntry(
+            name="adler_unet",
+            factory="recon_networks.adler_unet:AdlerUNet",
+            summary="the original U-Net with a residual (Adler and Oktem 2018)",
+            domain="real",
+            examples=(Example({"width": 2, "scales": 3}),),
+        ),
         NetworkEntry(
             name="red_cnn",
             factory="recon_networks.red_cnn:REDCNN",
