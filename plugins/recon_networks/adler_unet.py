@@ -36,6 +36,10 @@ class AdlerUNet(EncoderDecoder):
         super().__init__(
             in_channels, None, Design(widths=widths, norm="none", up_activation=False, residual=True)
         )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start values of standard deviation sqrt(2.6 / fan in), cut at twice that."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 std = math.sqrt(2.6 / (layer.in_channels * math.prod(layer.kernel_size)))

@@ -34,6 +34,10 @@ class FBPConvNet(EncoderDecoder):
         super().__init__(
             in_channels, None, Design(widths=widths, first_convolutions=3, up_kernel=3, residual=True)
         )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start values from N(0, 0.01)."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, 0.0, 0.01)

@@ -52,6 +52,10 @@ class PatchGAN(nn.Module):
             made += [normalisation(norm, after), nn.LeakyReLU(slope)]
             before = after
         self.layers = nn.Sequential(*made, nn.Conv2d(before, 1, KERNEL, 1, 1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start values from N(0, 0.02)."""
         start_normal(self)
 
     @property

@@ -77,6 +77,10 @@ class ResNetGenerator(nn.Module):
         self.shortcut = (
             nn.Conv2d(in_channels, self.out_channels, 1) if residual == "learned" else nn.Identity()
         )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start values from N(0, 0.02)."""
         start_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
