@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from recon_networks.adler_unet import AdlerUNet as AdlerUNet
     from recon_networks.dival_unet import DivalUNet as DivalUNet
     from recon_networks.dncnn import DnCNN as DnCNN
+    from recon_networks.drunet import DRUNet as DRUNet
     from recon_networks.fastmri_unet import FastMRIUNet as FastMRIUNet
     from recon_networks.fbpconvnet import FBPConvNet as FBPConvNet
     from recon_networks.patchgan import PatchGAN as PatchGAN
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from recon_networks.scae import SCAE as SCAE
     from recon_networks.snlae import SNLAE as SNLAE
     from recon_networks.splitting_discriminator import SplittingDiscriminator as SplittingDiscriminator
+    from recon_networks.unet import UNet as UNet
     from recon_networks.wgan_vgg import WGANVGGCritic as WGANVGGCritic
     from recon_networks.wgan_vgg import WGANVGGGenerator as WGANVGGGenerator
 
 _CLASSES: dict[str, str] = {
     "AdlerUNet": "adler_unet",
+    "DRUNet": "drunet",
     "DivalUNet": "dival_unet",
     "DnCNN": "dncnn",
     "FBPConvNet": "fbpconvnet",
@@ -35,6 +38,7 @@ _CLASSES: dict[str, str] = {
     "SCAE": "scae",
     "SNLAE": "snlae",
     "SplittingDiscriminator": "splitting_discriminator",
+    "UNet": "unet",
     "WGANVGGCritic": "wgan_vgg",
     "WGANVGGGenerator": "wgan_vgg",
 }
@@ -52,111 +56,131 @@ def recon_networks() -> list[NetworkEntry]:
     """The architectures of this package."""
     return [
         NetworkEntry(
+            name="unet",
+            factory="recon_networks.unet:UNet",
+            summary="U-Net with every choice open: norm, residuals, dropout, separable or dilated convolutions",
+            examples=(
+                Example({"channels": 4, "levels": 2}),
+                Example(
+                    {"channels": 2, "levels": 3, "norm": "batch", "block_residual": True, "dropout": 0.1}
+                ),
+                Example({"channels": 2, "levels": 2, "residual": False, "separable": True, "dilation": 2}),
+                Example({"channels": 2, "levels": 2, "norm": "instance", "down": "stride", "up": "bilinear"}),
+            ),
+        ),
+        NetworkEntry(
+            name="drunet",
+            factory="recon_networks.drunet:DRUNet",
+            summary="DRUNet: denoiser of a given noise level, residual blocks without biases",
+            examples=(
+                Example({"channels": (4, 8), "blocks": 1}),
+                Example({"channels": (4, 8), "shuffle": 2}),
+            ),
+        ),
+        NetworkEntry(
             name="fbpconvnet",
             factory="recon_networks.fbpconvnet:FBPConvNet",
             summary="U-Net with batch norm and a residual (Jin et al. 2017) for filtered back-projections",
-            domain="real",
-            examples=(Example({"width": 2, "scales": 3}),),
+            examples=(Example({"channels": 2, "levels": 3}),),
         ),
         NetworkEntry(
             name="fastmri_unet",
             factory="recon_networks.fastmri_unet:FastMRIUNet",
             summary="U-Net with instance norm, the baseline of the fastMRI challenge (Zbontar et al. 2018)",
-            domain="real",
-            examples=(Example({"width": 2, "scales": 3}), Example({"width": 2, "scales": 2, "dropout": 0.2})),
+            examples=(
+                Example({"channels": 2, "levels": 3}),
+                Example({"channels": 2, "levels": 2, "dropout": 0.2}),
+            ),
         ),
         NetworkEntry(
             name="dival_unet",
             factory="recon_networks.dival_unet:DivalUNet",
             summary="slim U-Net of the LoDoPaB-CT and ellipses benchmarks (Leuschner et al. 2021)",
-            domain="real",
-            examples=(Example({"widths": (3, 4, 5), "skip_channels": 2}),),
+            examples=(Example({"channels": (3, 4, 5), "skip_channels": 2}),),
         ),
         NetworkEntry(
             name="adler_unet",
             factory="recon_networks.adler_unet:AdlerUNet",
             summary="the original U-Net with a residual (Adler and Oktem 2018)",
-            domain="real",
-            examples=(Example({"width": 2, "scales": 3}),),
+            examples=(Example({"channels": 2, "levels": 3}),),
         ),
         NetworkEntry(
             name="red_cnn",
             factory="recon_networks.red_cnn:REDCNN",
             summary="RED-CNN (Chen et al. 2017): residual encoder-decoder for low-dose CT",
-            domain="real",
-            examples=(Example({"width": 4}), Example({"in_channels": 2, "width": 3, "last_relu": False})),
+            examples=(
+                Example({"channels": 4}),
+                Example({"in_channels": 2, "channels": 3, "last_relu": False}),
+            ),
         ),
         NetworkEntry(
             name="dncnn",
             factory="recon_networks.dncnn:DnCNN",
             summary="DnCNN (Zhang et al. 2017): predicts the noise",
-            domain="real",
-            examples=(Example({"width": 4, "depth": 4}), Example({"width": 4, "depth": 4, "norm": "none"})),
+            examples=(
+                Example({"channels": 4, "depth": 4}),
+                Example({"channels": 4, "depth": 4, "norm": "none"}),
+            ),
         ),
         NetworkEntry(
             name="scae",
             factory="recon_networks.scae:SCAE",
             summary="stacked convolutional autoencoder (Liu et al. 2018)",
-            domain="real",
-            examples=(Example({"widths": (4, 6, 4)}),),
+            examples=(Example({"channels": (4, 6, 4)}),),
         ),
         NetworkEntry(
             name="snlae",
             factory="recon_networks.snlae:SNLAE",
             summary="stacked non-local autoencoder (Liu et al. 2018): full layers on groups of similar patches",
-            domain="real",
             examples=(Example({"widths": (16, 8), "patch": 4, "stride": 3, "search": 2}),),
         ),
         NetworkEntry(
             name="wgan_vgg_generator",
             factory="recon_networks.wgan_vgg:WGANVGGGenerator",
             summary="generator of WGAN-VGG (Yang et al. 2018) for low-dose CT",
-            domain="real",
             examples=(
-                Example({"width": 4, "depth": 3}),
-                Example({"width": 4, "depth": 3, "last_relu": False, "residual": True}),
+                Example({"channels": 4, "depth": 3}),
+                Example({"channels": 4, "depth": 3, "last_relu": False, "residual": True}),
             ),
         ),
         NetworkEntry(
             name="wgan_vgg_critic",
             factory="recon_networks.wgan_vgg:WGANVGGCritic",
             summary="critic of WGAN-VGG (Yang et al. 2018): one number a patch, no sigmoid",
-            domain="real",
             tags=("critic",),
             examples=(
-                Example({"size": 16, "widths": (3, 4), "features": 5}),
-                Example({"size": 17, "padding": 0, "widths": (3, 4), "features": 5}),
+                Example({"size": 16, "channels": (3, 4), "features": 5}),
+                Example({"size": 17, "padding": 0, "channels": (3, 4), "features": 5}),
             ),
         ),
         NetworkEntry(
             name="resnet_generator",
             factory="recon_networks.resnet_generator:ResNetGenerator",
             summary="generator of CycleGAN (Zhu et al. 2017, Park): residual blocks between two halvings",
-            domain="real",
             examples=(
-                Example({"width": 3, "blocks": 2}),
-                Example({"width": 3, "blocks": 1, "convolutions": 2, "norm": "instance", "residual": "none"}),
-                Example({"width": 3, "blocks": 1, "residual": "identity", "tanh": "before"}),
+                Example({"channels": 3, "blocks": 2}),
+                Example(
+                    {"channels": 3, "blocks": 1, "convolutions": 2, "norm": "instance", "residual": "none"}
+                ),
+                Example({"channels": 3, "blocks": 1, "residual": "identity", "tanh": "before"}),
             ),
         ),
         NetworkEntry(
             name="patchgan",
             factory="recon_networks.patchgan:PatchGAN",
             summary="critic of every patch (Isola et al. 2017), 70 or 46 pixels wide",
-            domain="real",
             tags=("critic",),
             examples=(
-                Example({"width": 3, "layers": 1}),
-                Example({"width": 3, "layers": 2, "stride_one_block": False, "norm": "batch"}),
+                Example({"channels": 3, "layers": 1}),
+                Example({"channels": 3, "layers": 2, "stride_one_block": False, "norm": "batch"}),
             ),
         ),
         NetworkEntry(
             name="splitting_discriminator",
             factory="recon_networks.splitting_discriminator:SplittingDiscriminator",
             summary="discriminator of eight layers (Liu et al. 2018): one logit an image",
-            domain="real",
             tags=("critic",),
-            examples=(Example({"widths": (3, 4, 4, 4, 4, 4, 4)}),),
+            examples=(Example({"channels": (3, 4, 4, 4, 4, 4, 4)}),),
         ),
     ]
 

@@ -16,25 +16,25 @@ class AdlerUNet(EncoderDecoder):
 
     Adler and Oktem 2018, IEEE TMI 37, 1322-1332: two convolutions a scale with ReLU, the largest of four
     pixels, transposed convolutions of 2 x 2 with neither norm nor ReLU, start values after He et al. 2015. Its
-    published code gives the inner scales 2, 4 and 8 filters (a power of two where the width times it is meant);
-    here they double from `width` as in Ronneberger et al. Trained by Adam (beta2 0.99), cosine from 0.001, batches
+    published code gives the inner levels 2, 4 and 8 filters (a power of two where the channels times it is meant);
+    here they double from `channels` as in Ronneberger et al. Trained by Adam (beta2 0.99), cosine from 0.001, batches
     of 5, gradients cut at 1.
 
     Args:
         in_channels: channels of the image.
-        width: filters at full size; doubled at each halving.
-        scales: number of image sizes.
+        channels: filters at full size; doubled at each halving.
+        levels: number of image sizes.
     """
 
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        width: Annotated[int, Param("filters at full size; doubled at each halving", ge=1)] = 64,
-        scales: Annotated[int, Param("number of image sizes", ge=2)] = 5,
+        channels: Annotated[int, Param("filters at full size; doubled at each halving", ge=1)] = 64,
+        levels: Annotated[int, Param("number of image sizes", ge=2)] = 5,
     ) -> None:
-        widths = tuple(width * 2**scale for scale in range(scales))
+        widths = tuple(channels * 2**level for level in range(levels))
         super().__init__(
-            in_channels, None, Design(widths=widths, norm="none", up_activation=False, residual=True)
+            in_channels, 0, Design(widths=widths, norm="none", up_activation=False, residual=True)
         )
         self.reset_parameters()
 

@@ -19,22 +19,20 @@ class DivalUNet(EncoderDecoder):
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the result; as many as the image unless given.
-        widths: filters at each scale.
+        out_channels: channels of the result; 0: as the image.
+        channels: filters at each scale.
         skip_channels: features joined at each scale.
     """
 
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        out_channels: Annotated[
-            int | None, Param("channels of the result; as many as the image unless given", ge=1)
-        ] = None,
-        widths: Annotated[tuple[int, ...], Param("filters at each scale", ge=1)] = (32, 32, 64, 64, 128),
+        out_channels: Annotated[int, Param("channels of the result; 0: as the image", ge=0)] = 0,
+        channels: Annotated[tuple[int, ...], Param("filters at each scale", ge=1)] = (32, 32, 64, 64, 128),
         skip_channels: Annotated[int, Param("features joined at each scale", ge=1)] = 4,
     ) -> None:
         design = Design(
-            widths=tuple(widths),
+            widths=tuple(channels),
             first_convolutions=1,
             slope=0.2,
             down="stride",

@@ -19,7 +19,7 @@ class DnCNN(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        width: filters of every hidden layer.
+        channels: filters of every hidden layer.
         depth: number of convolutions.
         norm: normalisation of the hidden layers; ``"none"`` gives their convolutions an offset.
         residual: predict the noise and subtract it; otherwise predict the image.
@@ -28,7 +28,7 @@ class DnCNN(nn.Module):
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        width: Annotated[int, Param("filters of every hidden layer", ge=1)] = 64,
+        channels: Annotated[int, Param("filters of every hidden layer", ge=1)] = 64,
         depth: Annotated[int, Param("number of convolutions", ge=3)] = 17,
         norm: Annotated[Literal["batch", "none"], Param("normalisation of the hidden layers")] = "batch",
         residual: Annotated[bool, Param("predict the noise and subtract it")] = True,
@@ -38,11 +38,11 @@ class DnCNN(nn.Module):
             raise ValueError(f"norm must be 'batch' or 'none', got {norm!r}")
         self.in_channels = self.out_channels = in_channels
         self.residual = residual
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU()]
         for _ in range(depth - 2):
-            layers += [nn.Conv2d(width, width, 3, padding=1, bias=norm == "none")]
-            layers += [normalisation(norm, width), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, in_channels, 3, padding=1))
+            layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none")]
+            layers += [normalisation(norm, channels), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, in_channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Denoise images ``(B, in_channels, H, W)``."""

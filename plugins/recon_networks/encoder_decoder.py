@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recon_networks.normalisation import Norm, normalisation
-from recon_networks.sizes import crop_to, pad_to_multiple
+from recon_networks.sizes import crop_to, padded_to_multiple
 
 Down = Literal["max", "average", "stride"]
 Up = Literal["transposed", "bilinear"]
@@ -62,8 +62,8 @@ class Design:
     dilation: int = 1
 
     def __post_init__(self) -> None:
-        if len(self.widths) < 2:
-            raise ValueError(f"a U-Net has two scales or more, got widths={self.widths}")
+        if not self.widths:
+            raise ValueError("a U-Net has one scale or more, got no widths")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, so that images keep their size, got {self.kernel}")
         if self.down not in ("max", "average", "stride"):
@@ -81,14 +81,14 @@ class EncoderDecoder(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the result; as many as the image unless given.
+        out_channels: channels of the result; 0: as the image.
         design: everything else.
     """
 
-    def __init__(self, in_channels: int, out_channels: int | None, design: Design) -> None:
+    def __init__(self, in_channels: int, out_channels: int, design: Design) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.out_channels = in_channels if out_channels is None else out_channels
+        self.out_channels = out_channels or in_channels
         self.design = design
         if design.residual and self.out_channels != in_channels:
             raise ValueError(
@@ -116,9 +116,9 @@ class EncoderDecoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Restore images ``(B, in_channels, H, W)``."""
         # twice the coarsest pixel, as an instance norm needs more than one value a channel
-        image = pad_to_multiple(x, 2 ** len(self.encoder))
+        image = padded_to_multiple(x, 2 ** len(self.encoder))
         if min(image.shape[-2:]) < 2 ** (len(self.encoder) + 1):
-            image = pad_to_multiple(image, 2 ** (len(self.encoder) + 1))
+            image = padded_to_multiple(image, 2 ** (len(self.encoder) + 1))
         kept = [self.first(image)]
         for block in self.encoder:
             kept.append(block(self._halved(kept[-1])))

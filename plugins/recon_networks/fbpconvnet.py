@@ -20,19 +20,19 @@ class FBPConvNet(EncoderDecoder):
 
     Args:
         in_channels: channels of the image.
-        width: filters at full size; doubled at each halving.
-        scales: number of image sizes.
+        channels: filters at full size; doubled at each halving.
+        levels: number of image sizes.
     """
 
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        width: Annotated[int, Param("filters at full size; doubled at each halving", ge=1)] = 64,
-        scales: Annotated[int, Param("number of image sizes", ge=2)] = 5,
+        channels: Annotated[int, Param("filters at full size; doubled at each halving", ge=1)] = 64,
+        levels: Annotated[int, Param("number of image sizes", ge=2)] = 5,
     ) -> None:
-        widths = tuple(width * 2**scale for scale in range(scales))
+        widths = tuple(channels * 2**level for level in range(levels))
         super().__init__(
-            in_channels, None, Design(widths=widths, first_convolutions=3, up_kernel=3, residual=True)
+            in_channels, 0, Design(widths=widths, first_convolutions=3, up_kernel=3, residual=True)
         )
         self.reset_parameters()
 

@@ -21,7 +21,7 @@ class PatchGAN(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        width: filters of the first layer; doubled up to eightfold.
+        channels: filters of the first layer; doubled up to eightfold.
         layers: convolutions that halve the image.
         stride_one_block: one more convolution, which does not halve it, before the last.
         norm: normalisation, not in the first and the last layer.
@@ -33,7 +33,7 @@ class PatchGAN(nn.Module):
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        width: Annotated[int, Param("filters of the first layer; doubled up to eightfold", ge=1)] = 64,
+        channels: Annotated[int, Param("filters of the first layer; doubled up to eightfold", ge=1)] = 64,
         layers: Annotated[int, Param("convolutions that halve the image", ge=1)] = 3,
         stride_one_block: Annotated[
             bool, Param("one more convolution, which does not halve the image, before the last")
@@ -44,10 +44,10 @@ class PatchGAN(nn.Module):
         super().__init__()
         self.in_channels = in_channels
         self.strides = (2,) * layers + (1,) * stride_one_block + (1,)
-        made: list[nn.Module] = [nn.Conv2d(in_channels, width, KERNEL, 2, 1), nn.LeakyReLU(slope)]
-        before = width
+        made: list[nn.Module] = [nn.Conv2d(in_channels, channels, KERNEL, 2, 1), nn.LeakyReLU(slope)]
+        before = channels
         for place, stride in enumerate(self.strides[1:-1], start=1):
-            after = width * min(2**place, 8)
+            after = channels * min(2**place, 8)
             made += [nn.Conv2d(before, after, KERNEL, stride, 1, bias=norm != "batch")]
             made += [normalisation(norm, after), nn.LeakyReLU(slope)]
             before = after

@@ -18,7 +18,7 @@ class REDCNN(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        width: filters of every hidden layer.
+        channels: filters of every hidden layer.
         kernel: side of the filters [pixels].
         last_relu: a ReLU after the last layer, as published; without it values below zero are possible.
     """
@@ -28,14 +28,14 @@ class REDCNN(nn.Module):
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        width: Annotated[int, Param("filters of every hidden layer", ge=1)] = 96,
+        channels: Annotated[int, Param("filters of every hidden layer", ge=1)] = 96,
         kernel: Annotated[int, Param("side of the filters", unit="pixels", ge=1)] = 5,
         last_relu: Annotated[bool, Param("ReLU after the last layer too, as published")] = True,
     ) -> None:
         super().__init__()
         self.in_channels = self.out_channels = in_channels
         self.kernel, self.last_relu = kernel, last_relu
-        down = [in_channels, *[width] * self.PAIRS]
+        down = [in_channels, *[channels] * self.PAIRS]
         up = down[::-1]
         self.encoder = nn.ModuleList(nn.Conv2d(down[i], down[i + 1], kernel) for i in range(self.PAIRS))
         self.decoder = nn.ModuleList(nn.ConvTranspose2d(up[i], up[i + 1], kernel) for i in range(self.PAIRS))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from recon.parameters import Param
 from recon_networks.normalisation import Norm, normalisation, start_normal
-from recon_networks.sizes import crop_to, pad_to_multiple
+from recon_networks.sizes import crop_to, padded_to_multiple
 
 SMALLEST = 8
 """Side of the smallest image [pixels]: a quarter of it still has a border to mirror."""
@@ -25,8 +25,8 @@ class ResNetGenerator(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the result; as many as the image unless given.
-        width: filters of the first layer; doubled at each halving.
+        out_channels: channels of the result; 0: as the image.
+        channels: filters of the first layer; doubled at each halving.
         blocks: number of blocks with a shortcut.
         convolutions: of each block: 1 is followed by a ReLU, 2 have one between them.
         norm: normalisation; convolutions have an offset unless it is batch norm.
@@ -37,10 +37,8 @@ class ResNetGenerator(nn.Module):
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        out_channels: Annotated[
-            int | None, Param("channels of the result; as many as the image unless given", ge=1)
-        ] = None,
-        width: Annotated[int, Param("filters of the first layer; doubled at each halving", ge=1)] = 64,
+        out_channels: Annotated[int, Param("channels of the result; 0: as the image", ge=0)] = 0,
+        channels: Annotated[int, Param("filters of the first layer; doubled at each halving", ge=1)] = 64,
         blocks: Annotated[int, Param("number of blocks with a shortcut", ge=1)] = 9,
         convolutions: Annotated[int, Param("of each block: 1 (Park) or 2 (Zhu et al.)", choices=(1, 2))] = 1,
         norm: Annotated[Norm, Param("normalisation")] = "batch",
@@ -54,7 +52,7 @@ class ResNetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.out_channels = in_channels if out_channels is None else out_channels
+        self.out_channels = out_channels or in_channels
         _check(convolutions, residual, tanh)
         if residual == "identity" and self.out_channels != in_channels:
             raise ValueError(
@@ -63,16 +61,16 @@ class ResNetGenerator(nn.Module):
             )
         self.residual, self.tanh = residual, tanh
         bias = norm != "batch"
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, 7, bias=bias)]
-        layers += [normalisation(norm, width), nn.ReLU()]
-        for features in (width, 2 * width):
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, channels, 7, bias=bias)]
+        layers += [normalisation(norm, channels), nn.ReLU()]
+        for features in (channels, 2 * channels):
             layers += [nn.Conv2d(features, 2 * features, 3, 2, 1, bias=bias)]
             layers += [normalisation(norm, 2 * features), nn.ReLU()]
-        layers += [Block(4 * width, convolutions, norm) for _ in range(blocks)]
-        for features in (4 * width, 2 * width):
+        layers += [Block(4 * channels, convolutions, norm) for _ in range(blocks)]
+        for features in (4 * channels, 2 * channels):
             layers += [nn.ConvTranspose2d(features, features // 2, 3, 2, 1, output_padding=1, bias=bias)]
             layers += [normalisation(norm, features // 2), nn.ReLU()]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, self.out_channels, 7)]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(channels, self.out_channels, 7)]
         self.layers = nn.Sequential(*layers)
         self.shortcut = (
             nn.Conv2d(in_channels, self.out_channels, 1) if residual == "learned" else nn.Identity()
@@ -90,7 +88,7 @@ class ResNetGenerator(nn.Module):
                 f"the network halves images twice and needs {SMALLEST} pixels a side, got {x.shape[-2]} x "
                 f"{x.shape[-1]}: pad the image"
             )
-        result = crop_to(self.layers(pad_to_multiple(x, 4)), x)
+        result = crop_to(self.layers(padded_to_multiple(x, 4)), x)
         if self.tanh == "before":
             result = torch.tanh(result)
         if self.residual != "none":

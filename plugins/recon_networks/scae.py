@@ -18,14 +18,14 @@ class SCAE(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        widths: filters of the hidden layers.
+        channels: filters of the hidden layers.
         residual: add the input to the result.
     """
 
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        widths: Annotated[tuple[int, ...], Param("filters of the hidden layers", ge=1)] = (
+        channels: Annotated[tuple[int, ...], Param("filters of the hidden layers", ge=1)] = (
             32,
             64,
             128,
@@ -35,13 +35,13 @@ class SCAE(nn.Module):
         residual: Annotated[bool, Param("add the input to the result")] = False,
     ) -> None:
         super().__init__()
-        if not widths:
-            raise ValueError("widths needs one hidden layer or more, got none")
+        if not channels:
+            raise ValueError("channels needs one hidden layer or more, got none")
         self.in_channels = self.out_channels = in_channels
         self.residual = residual
         layers: list[nn.Module] = []
         before = in_channels
-        for width in widths:
+        for width in channels:
             layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
             before = width
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, in_channels, 3, padding=1))

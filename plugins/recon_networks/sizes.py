@@ -6,18 +6,15 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad ``(B, C, H, W)`` at the bottom and the right to multiples of a number.
-
-    The border is mirrored where the image is large enough for it, else repeated.
-    """
-    down, right = (-side % multiple for side in x.shape[-2:])
-    if not (down or right):
+def padded_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Images ``(B, channels, height, width)`` with their last rows and columns repeated up to a multiple."""
+    rows, columns = (-side % multiple for side in x.shape[-2:])
+    if not (rows or columns):
         return x
-    mirrored = down < x.shape[-2] and right < x.shape[-1]
-    return functional.pad(x, (0, right, 0, down), mode="reflect" if mirrored else "replicate")
+    mode = "replicate" if x.numel() else "constant"  # torch repeats no border of an empty batch
+    return functional.pad(x, (0, columns, 0, rows), mode=mode)
 
 
 def crop_to(x: Tensor, like: Tensor) -> Tensor:
-    """The upper left part of ``(B, C, H, W)`` that has the height and width of another image."""
+    """The upper left part of ``(B, channels, height, width)`` that has the height and width of another image."""
     return x[..., : like.shape[-2], : like.shape[-1]]

@@ -19,7 +19,7 @@ class SplittingDiscriminator(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        widths: filters of the seven stated layers.
+        channels: filters of the seven stated layers.
         slope: of the leaky ReLU below zero.
     """
 
@@ -29,18 +29,18 @@ class SplittingDiscriminator(nn.Module):
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        widths: Annotated[tuple[int, ...], Param("filters of the seven stated layers", ge=1)] = (
+        channels: Annotated[tuple[int, ...], Param("filters of the seven stated layers", ge=1)] = (
             8, 64, 64, 64, 64, 64, 64,
         ),
         slope: Annotated[float, Param("of the leaky ReLU below zero", ge=0, lt=1)] = 0.2,
     ) -> None:  # fmt: skip
         super().__init__()
-        if len(widths) != len(self.KERNELS):
-            raise ValueError(f"widths needs {len(self.KERNELS)} numbers, one a layer, got {widths}")
+        if len(channels) != len(self.KERNELS):
+            raise ValueError(f"channels needs {len(self.KERNELS)} numbers, one a layer, got {channels}")
         self.in_channels = in_channels
         layers: list[nn.Module] = []
         before = in_channels
-        for kernel, width in zip(self.KERNELS, widths, strict=True):
+        for kernel, width in zip(self.KERNELS, channels, strict=True):
             stride = 2 if kernel == 3 else 1
             layers += [nn.Conv2d(before, width, kernel, stride, kernel // 2), nn.LeakyReLU(slope)]
             before = width

@@ -20,8 +20,8 @@ class WGANVGGGenerator(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the result; as many as the image unless given.
-        width: filters of every hidden layer.
+        out_channels: channels of the result; 0: as the image.
+        channels: filters of every hidden layer.
         depth: number of convolutions.
         last_relu: a ReLU after the last convolution, as published.
         residual: add the input to the last convolution, before the last ReLU if there is one.
@@ -30,17 +30,15 @@ class WGANVGGGenerator(nn.Module):
     def __init__(
         self,
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        out_channels: Annotated[
-            int | None, Param("channels of the result; as many as the image unless given", ge=1)
-        ] = None,
-        width: Annotated[int, Param("filters of every hidden layer", ge=1)] = 32,
+        out_channels: Annotated[int, Param("channels of the result; 0: as the image", ge=0)] = 0,
+        channels: Annotated[int, Param("filters of every hidden layer", ge=1)] = 32,
         depth: Annotated[int, Param("number of convolutions", ge=2)] = 8,
         last_relu: Annotated[bool, Param("ReLU after the last convolution too, as published")] = True,
         residual: Annotated[bool, Param("add the input to the last convolution")] = False,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.out_channels = in_channels if out_channels is None else out_channels
+        self.out_channels = out_channels or in_channels
         if residual and self.out_channels != in_channels:
             raise ValueError(
                 f"residual=True adds the input to the result: out_channels={self.out_channels} must equal "
@@ -50,8 +48,8 @@ class WGANVGGGenerator(nn.Module):
         layers: list[nn.Module] = []
         before = in_channels
         for _ in range(depth - 1):
-            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-            before = width
+            layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU()]
+            before = channels
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, self.out_channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +70,7 @@ class WGANVGGCritic(nn.Module):
         in_channels: channels of the image.
         size: side of the patches that it judges [pixels].
         padding: zeros around the image at each convolution.
-        widths: filters of the convolutions; the second, fourth, ... halve the image.
+        channels: filters of the convolutions; the second, fourth, ... halve the image.
         features: values of the hidden full layer.
         slope: of the leaky ReLU below zero.
     """
@@ -84,7 +82,7 @@ class WGANVGGCritic(nn.Module):
         in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
         size: Annotated[int, Param("side of the patches that it judges", unit="pixels", ge=1)] = 64,
         padding: Annotated[int, Param("zeros around the image at each convolution", choices=(0, 1))] = 1,
-        widths: Annotated[
+        channels: Annotated[
             tuple[int, ...], Param("filters of the convolutions; every second one halves the image", ge=1)
         ] = (64, 64, 128, 128, 256, 256),
         features: Annotated[int, Param("values of the hidden full layer", ge=1)] = 1024,
@@ -96,14 +94,14 @@ class WGANVGGCritic(nn.Module):
         self.in_channels, self.size = in_channels, size
         side, before = size, in_channels
         layers: list[nn.Module] = []
-        for place, width in enumerate(widths):
+        for place, width in enumerate(channels):
             stride = 1 + place % 2
             side = (side + 2 * padding - 3) // stride + 1
             layers += [nn.Conv2d(before, width, 3, stride, padding), nn.LeakyReLU(slope)]
             before = width
         if side < 1:
             raise ValueError(
-                f"patches of {size} pixels are too small for {len(widths)} convolutions with padding={padding}: "
+                f"patches of {size} pixels are too small for {len(channels)} convolutions with padding={padding}: "
                 "take a larger size, or padding=1"
             )
         self.convolutions = nn.Sequential(*layers)

@@ -59,7 +59,7 @@ def test_snlae_has_six_full_layers_of_the_published_widths():
     [({}, 70), ({"stride_one_block": False}, 46), ({"layers": 1}, 16), ({"layers": 2}, 34)],
 )
 def test_the_receptive_field_of_a_patchgan_is_what_its_gradient_says(options, side):
-    critic = PatchGAN(width=2, norm="none", **options).double()
+    critic = PatchGAN(channels=2, norm="none", **options).double()
     assert critic.receptive_field == side
     x = torch.randn(1, 1, 160, 160, dtype=torch.float64, requires_grad=True)
     values = critic(x)
@@ -72,7 +72,7 @@ def test_the_receptive_field_of_a_patchgan_is_what_its_gradient_says(options, si
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("block", [True, False])
 def test_the_smallest_image_of_a_patchgan_gives_one_value(layers, block):
-    critic = PatchGAN(width=2, layers=layers, stride_one_block=block)
+    critic = PatchGAN(channels=2, layers=layers, stride_one_block=block)
     side = critic.smallest
     assert critic(torch.randn(1, 1, side, side)).shape == (1, 1, 1, 1)
     with pytest.raises(ValueError, match=f"needs images of {side} pixels"):
@@ -81,8 +81,8 @@ def test_the_smallest_image_of_a_patchgan_gives_one_value(layers, block):
 
 def test_critics_have_no_sigmoid():
     for critic in (
-        WGANVGGCritic(size=16, widths=(3, 4), features=5),
-        PatchGAN(width=3),
+        WGANVGGCritic(size=16, channels=(3, 4), features=5),
+        PatchGAN(channels=3),
         SplittingDiscriminator(),
     ):
         assert not any(isinstance(layer, nn.Sigmoid | nn.Tanh) for layer in critic.modules())
@@ -94,14 +94,14 @@ def test_critics_have_no_sigmoid():
 
 def test_a_critic_of_patches_refuses_another_size():
     with pytest.raises(ValueError, match=r"64 x 64 pixels, got 32 x 64.*size=64"):
-        WGANVGGCritic(widths=(1, 1))(torch.zeros(1, 1, 32, 64))
+        WGANVGGCritic(channels=(1, 1))(torch.zeros(1, 1, 32, 64))
     with pytest.raises(ValueError, match="too small for 6 convolutions"):
         WGANVGGCritic(size=16, padding=0)
 
 
 def test_red_cnn_joins_the_fourth_layer_the_second_and_the_image():
     torch.manual_seed(0)
-    network = REDCNN(width=4).double()
+    network = REDCNN(channels=4).double()
     x = torch.rand(2, 1, 24, 25, dtype=torch.float64)
     e = [lambda t, layer=layer: functional.conv2d(t, layer.weight, layer.bias) for layer in network.encoder]
     d = [
@@ -135,7 +135,7 @@ def test_the_last_relu_of_wgan_vgg_can_go():
 def test_where_the_tanh_of_the_resnet_generator_stands():
     torch.manual_seed(0)
     x = 3 * torch.randn(1, 1, 16, 13)
-    options = {"width": 2, "blocks": 1, "norm": "instance"}
+    options = {"channels": 2, "blocks": 1, "norm": "instance"}
     plain = ResNetGenerator(residual="identity", tanh="none", **options)
     before = ResNetGenerator(residual="identity", tanh="before", **options)
     after = ResNetGenerator(residual="identity", tanh="after", **options)
@@ -146,7 +146,7 @@ def test_where_the_tanh_of_the_resnet_generator_stands():
 
 
 def test_the_learned_residual_is_a_convolution_of_the_input():
-    network = ResNetGenerator(width=2, blocks=1)
+    network = ResNetGenerator(channels=2, blocks=1)
     last = network.layers[-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
@@ -156,7 +156,7 @@ def test_the_learned_residual_is_a_convolution_of_the_input():
 
 
 def test_blocks_of_one_convolution_end_in_a_relu_those_of_two_do_not():
-    one, two = (ResNetGenerator(width=2, blocks=1, convolutions=n).layers[10].layers for n in (1, 2))
+    one, two = (ResNetGenerator(channels=2, blocks=1, convolutions=n).layers[10].layers for n in (1, 2))
     assert [type(layer).__name__ for layer in one] == ["ReflectionPad2d", "Conv2d", "BatchNorm2d", "ReLU"]
     assert [type(layer).__name__ for layer in two] == [
         *("ReflectionPad2d", "Conv2d", "BatchNorm2d", "ReLU"),
@@ -166,7 +166,7 @@ def test_blocks_of_one_convolution_end_in_a_relu_those_of_two_do_not():
 
 def test_the_start_values_of_players():
     torch.manual_seed(0)
-    network = ResNetGenerator(width=32, blocks=2)
+    network = ResNetGenerator(channels=32, blocks=2)
     convolution, norm = network.layers[4], network.layers[5]
     assert abs(float(convolution.weight.detach().std()) - 0.02) < 0.001  # 18,432 values: 0.5 % error
     assert abs(float(norm.weight.detach().mean()) - 1) < 0.01
@@ -174,8 +174,8 @@ def test_the_start_values_of_players():
 
 def test_dncnn_subtracts_the_noise_that_it_predicts():
     torch.manual_seed(0)
-    noise = DnCNN(width=4, depth=4, residual=False).eval()
-    denoiser = DnCNN(width=4, depth=4).eval()
+    noise = DnCNN(channels=4, depth=4, residual=False).eval()
+    denoiser = DnCNN(channels=4, depth=4).eval()
     denoiser.load_state_dict(noise.state_dict())
     x = torch.randn(1, 1, 8, 8)
     torch.testing.assert_close(denoiser(x), x - noise(x))

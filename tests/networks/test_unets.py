@@ -33,7 +33,7 @@ def test_fbpconvnet_has_the_weights_of_its_code():
 
 def test_the_fastmri_unet_has_the_published_number_of_weights():
     assert weights(FastMRIUNet) == 7_756_097  # printed by its code
-    assert 496e6 < weights(FastMRIUNet, width=256) < 497e6
+    assert 496e6 < weights(FastMRIUNet, channels=256) < 497e6
 
 
 def test_adlers_unet_is_the_original_one():
@@ -47,13 +47,13 @@ def test_the_dival_unet_has_the_weights_of_its_code(widths):
         total += convolution(before, after) + convolution(after, after) + 4 * after
         joined, skip = after + 4, convolution(before, 4, side=1) + 8
         total += 2 * joined + convolution(joined, before) + convolution(before, before) + 4 * before + skip
-    assert weights(DivalUNet, widths=widths) == total + convolution(widths[0], 1, side=1)
+    assert weights(DivalUNet, channels=widths) == total + convolution(widths[0], 1, side=1)
 
 
 def test_the_cropped_transposed_convolution_is_that_of_the_paper():
     """MatConvNet's crop [0 1 0 1]: the last row and column of the full result go."""
     torch.manual_seed(0)
-    join = FBPConvNet(width=2, scales=2).double().eval().decoder[0]
+    join = FBPConvNet(channels=2, levels=2).double().eval().decoder[0]
     coarse, fine = torch.randn(1, 4, 4, 5, dtype=torch.float64), torch.randn(1, 2, 8, 10, dtype=torch.float64)
     full = functional.conv_transpose2d(coarse, join.transposed.weight, join.transposed.bias, stride=2)
     assert full.shape[-2:] == (9, 11)
@@ -63,7 +63,7 @@ def test_the_cropped_transposed_convolution_is_that_of_the_paper():
 
 @pytest.mark.parametrize("kind", [FBPConvNet, AdlerUNet])
 def test_a_residual_unet_adds_to_its_input(kind):
-    network = kind(width=2, scales=2)
+    network = kind(channels=2, levels=2)
     nn.init.zeros_(network.last.weight)
     nn.init.zeros_(network.last.bias)
     x = torch.randn(1, 1, 9, 12)
@@ -115,7 +115,7 @@ def test_a_block_adds_its_input():
 
 
 def test_dropout_is_for_training_alone():
-    network = FastMRIUNet(width=4, scales=2, dropout=0.5)
+    network = FastMRIUNet(channels=4, levels=2, dropout=0.5)
     x = torch.randn(1, 1, 16, 16)
     assert not torch.equal(network.train()(x), network(x))
     assert torch.equal(network.eval()(x), network(x))
@@ -124,7 +124,7 @@ def test_dropout_is_for_training_alone():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"widths": (4,)}, "two scales or more"),
+        ({"widths": ()}, "one scale or more"),
         ({"kernel": 4}, "kernel must be odd"),
         ({"down": "min"}, "down must be"),
         ({"up": "nearest"}, "up must be"),

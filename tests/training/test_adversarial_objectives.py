@@ -20,8 +20,8 @@ from recon.training.players import redraw, redraw_until_alive
 from recon.training.wgan import WGAN
 
 SHAPE = (32, 32)
-SMALL_CRITIC = ("wgan_vgg_critic", {"widths": (4, 6), "features": 8})
-SMALL_PATCHGAN = ("patchgan", {"width": 4, "layers": 1})
+SMALL_CRITIC = ("wgan_vgg_critic", {"channels": (4, 6), "features": 8})
+SMALL_PATCHGAN = ("patchgan", {"channels": 4, "layers": 1})
 
 
 class Linear(nn.Module):
@@ -69,7 +69,7 @@ def images(items=4, shape=SHAPE, seed=0):
 
 def prepared(objective, network=None, shape=SHAPE):
     torch.manual_seed(0)
-    network = WGANVGGGenerator(width=4, depth=3, last_relu=False) if network is None else network
+    network = WGANVGGGenerator(channels=4, depth=3, last_relu=False) if network is None else network
     objective.prepare(Setting(network, channels_of(network), shape, seed=5))
     return objective
 
@@ -80,7 +80,7 @@ def prepared(objective, network=None, shape=SHAPE):
         WGAN(content="mse", critic=SMALL_CRITIC, critic_steps=2),
         WGAN(content="none", critic=SMALL_CRITIC, critic_steps=2, fresh_batches=True),
         WGAN(content="mse", adversarial_weight=0),
-        Adversarial(critic=("splitting_discriminator", {"widths": (2, 4, 4, 4, 4, 4, 4)})),
+        Adversarial(critic=("splitting_discriminator", {"channels": (2, 4, 4, 4, 4, 4, 4)})),
         Adversarial(critic=SMALL_PATCHGAN, form="least_squares", content="none"),
         CycleGAN(critic=SMALL_PATCHGAN, pool=4),
         CycleGAN(critic=SMALL_PATCHGAN, identity=0, pool=0),
@@ -130,7 +130,9 @@ def test_the_penalty_trains_the_critic():
 
 
 def test_one_step_lowers_the_critics_loss_and_separates_true_from_made():
-    objective = prepared(WGAN(content="mse", critic=("wgan_vgg_critic", {"widths": (8, 8), "features": 16})))
+    objective = prepared(
+        WGAN(content="mse", critic=("wgan_vgg_critic", {"channels": (8, 8), "features": 16}))
+    )
     batch = Trial(objective, None).batch()
     made = objective.reconstruct(batch).detach()
     before, numbers = objective.critic_loss(batch, made)
@@ -204,7 +206,7 @@ def test_a_critic_takes_the_size_of_the_patches():
 
 def test_a_dead_network_is_drawn_anew():
     torch.manual_seed(0)
-    network = WGANVGGGenerator(width=4, depth=3)
+    network = WGANVGGGenerator(channels=4, depth=3)
     nn.init.constant_(network.layers[-1].bias, -100.0)
     setting = Setting(network, channels_of(network), SHAPE, seed=0)
     assert redraw_until_alive(network, setting) >= 1
@@ -308,7 +310,7 @@ def test_the_weights_of_the_terms():
 
 
 def test_the_two_networks_and_the_two_critics_begin_apart():
-    network = WGANVGGGenerator(width=4, depth=3)
+    network = WGANVGGGenerator(channels=4, depth=3)
     objective = prepared(CycleGAN(critic=SMALL_PATCHGAN), network)
     for a, b in (
         (network, objective.backward),
@@ -322,7 +324,7 @@ def test_the_two_networks_and_the_two_critics_begin_apart():
 
 def test_new_start_values_are_the_networks_own():
     torch.manual_seed(0)
-    critic = PatchGAN(width=16)
+    critic = PatchGAN(channels=16)
     before = critic.layers[2].weight.detach().clone()
     redraw(critic, 1)
     again = critic.layers[2].weight.detach().clone()
