@@ -39,14 +39,15 @@ class Adversarial(Objective):
     def __init__(
         self,
         content: Annotated[
-            Any, Param("loss to the true image: mse, l1, 1-ssim, vgg, a sum of them, or none")
+            str | nn.Module, Param("loss to the true image: mse, l1, 1-ssim, vgg, a sum of them, or none")
         ] = "mse",
         content_weight: Annotated[float, Param("weight of that loss", ge=0)] = 1.0,
         adversarial_weight: Annotated[
             float, Param("weight of the discriminator in the network's loss", gt=0)
         ] = 1e-3,
         critic: Annotated[
-            Any, Param("the discriminator: a network's name with its arguments, or a module")
+            str | tuple[str, dict[str, Any]] | nn.Module,
+            Param("the discriminator: a network's name with its arguments, or a module"),
         ] = "splitting_discriminator",
         critic_steps: Annotated[
             int, Param("steps of the discriminator for each one of the network", ge=1)
@@ -56,7 +57,7 @@ class Adversarial(Objective):
         if form not in ("non_saturating", "saturating", "least_squares"):
             raise ValueError(f"form must be 'non_saturating', 'saturating' or 'least_squares', got {form!r}")
         self.content_name = content if isinstance(content, str) else repr(content)
-        self.content = None if content in ("none", None) or content_weight == 0 else as_loss(content)
+        self.content = None if content == "none" or content_weight == 0 else as_loss(content)
         self.content_weight, self.adversarial_weight = float(content_weight), float(adversarial_weight)
         self.chosen_critic, self.critic_steps, self.form = critic, critic_steps, form
         self.critic: nn.Module
@@ -71,6 +72,10 @@ class Adversarial(Objective):
     def modules(self) -> dict[str, nn.Module]:
         """The network and the discriminator."""
         return {**super().modules(), "critic": self.critic}
+
+    def optimiser(self, player: str) -> dict[str, Any]:
+        """Adam with betas (0.5, 0.999) and a constant rate (Radford et al. 2016)."""
+        return {"optimiser": "adam:betas=(0.5,0.999)", "lr": 2e-4, "schedule": "constant"}
 
     def step(self, batch: Batch, fit: Fit) -> dict[str, Tensor]:
         """Steps of the discriminator, then one of the network."""

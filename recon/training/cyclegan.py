@@ -47,7 +47,8 @@ class CycleGAN(Objective):
         identity: Annotated[float, Param("weight of the identity terms", ge=0)] = 5.0,
         pool: Annotated[int, Param("images made before that the critics may see again", ge=0)] = 50,
         critic: Annotated[
-            Any, Param("both critics: a network's name with its arguments, or a module, which is copied")
+            str | tuple[str, dict[str, Any]] | nn.Module,
+            Param("both critics: a network's name with its arguments, or a module, which is copied"),
         ] = "patchgan",
     ) -> None:
         self.cycle, self.identity, self.chosen_critic = float(cycle), float(identity), critic
@@ -83,6 +84,10 @@ class CycleGAN(Objective):
             "network": parts["network"] + parts["backward"],
             "critics": parts["critic_of_target"] + parts["critic_of_input"],
         }
+
+    def optimiser(self, player: str) -> dict[str, Any]:
+        """Adam with betas (0.5, 0.999); the rate is constant for the first half, then falls linearly to zero."""
+        return {"optimiser": "adam:betas=(0.5,0.999)", "lr": 2e-4, "schedule": "linear:start=0.5"}
 
     def step(self, batch: Batch, fit: Fit) -> dict[str, Tensor]:
         """One step of both networks, then one of both critics."""

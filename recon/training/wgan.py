@@ -40,14 +40,15 @@ class WGAN(Objective):
     def __init__(
         self,
         content: Annotated[
-            Any, Param("loss to the true image: mse, l1, 1-ssim, vgg, a sum of them, or none")
+            str | nn.Module, Param("loss to the true image: mse, l1, 1-ssim, vgg, a sum of them, or none")
         ] = "vgg",
         content_weight: Annotated[float, Param("weight of that loss", ge=0)] = 0.1,
         adversarial_weight: Annotated[
             float, Param("weight of the critic in the network's loss; 0 makes none", ge=0)
         ] = 1.0,
         critic: Annotated[
-            Any, Param("the critic: a network's name with its arguments, or a module")
+            str | tuple[str, dict[str, Any]] | nn.Module,
+            Param("the critic: a network's name with its arguments, or a module"),
         ] = "wgan_vgg_critic",
         penalty: Annotated[float, Param("weight of the gradient penalty", ge=0)] = 10.0,
         critic_steps: Annotated[int, Param("steps of the critic for each one of the network", ge=1)] = 4,
@@ -56,7 +57,7 @@ class WGAN(Objective):
         ] = False,
     ) -> None:
         self.content_name = content if isinstance(content, str) else repr(content)
-        self.content = None if content in ("none", None) or content_weight == 0 else as_loss(content)
+        self.content = None if content == "none" or content_weight == 0 else as_loss(content)
         if self.content is None and adversarial_weight == 0:
             raise ValueError(
                 "content='none' and adversarial_weight=0 leave the network nothing to minimise: give one of the two"
@@ -80,6 +81,11 @@ class WGAN(Objective):
         """The network and the critic."""
         modules = super().modules()
         return modules if self.critic is None else {**modules, "critic": self.critic}
+
+    def optimiser(self, player: str) -> dict[str, Any]:
+        """Adam with betas (0.5, 0.9) and a constant rate, as in the paper; the critic's is a tenth."""
+        rate = 1e-5 if player == "critic" else 1e-4
+        return {"optimiser": "adam:betas=(0.5,0.9)", "lr": rate, "schedule": "constant"}
 
     def step(self, batch: Batch, fit: Fit) -> dict[str, Tensor]:
         """Steps of the critic, then one of the network."""
