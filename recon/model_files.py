@@ -30,14 +30,9 @@ def save_model(prior: LearnedPrior, folder: str | Path, *, half: bool = False) -
         folder: where to; files of an earlier model are replaced.
         half: store weights as float16, which halves the file.
 
-    Raises:
-        ValueError: the card names no architecture, so the model could not be loaded again.
+    A network that was not made by a registered name is loaded by `load_model` with an untrained one beside it.
     """
     folder = Path(folder)
-    if "architecture" not in prior.card:
-        raise ValueError(
-            "this prior's card names no architecture: only networks made by their registered name can be saved"
-        )
     tensors = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for name, tensor in prior.network.state_dict().items()
@@ -47,6 +42,7 @@ def save_model(prior: LearnedPrior, folder: str | Path, *, half: bool = False) -
         digest = _sha256(temporary)
     card = {
         "format": FORMAT,
+        **card_of(prior.network),
         **prior.card,
         "parameters": sum(parameter.numel() for parameter in prior.network.parameters()),
         "value_range": list(prior.value_range or ()),
@@ -71,6 +67,7 @@ def load_model(
     folder: Annotated[Path, Param("the folder of the model")],
     weight: Annotated[float | None, Param("weight of the prior; the model's own without it", ge=0)] = None,
     any_operator: Annotated[bool, Param("use it with another operator than it was trained with")] = False,
+    network: Annotated[Any, Param("an untrained network, for those that no plugin registers")] = None,
 ) -> LearnedPrior:
     """Load what `save_model` wrote, on the CPU, ready for use.
 
@@ -88,7 +85,7 @@ def load_model(
             f"{path} does not fit its card (its SHA-256 is another): it is damaged or of another training; copy the "
             "whole folder again"
         )
-    network = _network(card, folder)
+    network = _network(card, folder) if network is None else network
     _load_weights(network, path, card)
     operator = card["operator"]
     prior = LearnedPrior(
@@ -136,6 +133,11 @@ def read_card(folder: Path) -> dict[str, Any]:
 def _network(card: dict[str, Any], folder: Path) -> nn.Module:
     """The untrained network that the card names."""
     architecture = card["architecture"]
+    if architecture.get("arguments") is None:
+        raise ModelError(
+            f"{folder} holds a network of the class {architecture['name']}, which no plugin registers: pass an "
+            "untrained one, recon.prior(..., network=...)"
+        )
     try:
         network = registry.make("network", (architecture["name"], architecture["arguments"]))
     except (LookupError, TypeError, ValueError, ImportError) as error:
@@ -172,7 +174,7 @@ def readme(card: dict[str, Any]) -> str:
     usage = "recon.solve(op, recon.prior('.'), y)"
     lines += [f"```python\n{usage}\n```", "", "| | |", "|---|---|"]
     facts: dict[str, Any] = {
-        "architecture": f"{architecture['name']} {json.dumps(architecture['arguments'])}",
+        "architecture": f"{architecture['name']} {json.dumps(architecture['arguments'] or {})}",
         "parameters": card["parameters"],
         "unit of the images": card["unit"] or "none",
         "range of the images": card["image_range"] or "any: say it when solving",
@@ -216,13 +218,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def card_of(network: nn.Module, **facts: Any) -> dict[str, Any]:
-    """The beginnings of a card: the architecture, by the mark that the registry left, and what else is known."""
+def card_of(network: nn.Module) -> dict[str, Any]:
+    """The beginnings of a card: the architecture, by the mark that the registry left, else its class."""
     from recon.provenance import identify
 
     known = identify("network", network)
-    architecture = None
-    if known is not None:
+    if known is None:
+        kind = type(network)
+        architecture = {"name": f"{kind.__module__}.{kind.__qualname__}", "version": None, "arguments": None}
+    else:
         name, version, arguments = known
         architecture = {"name": name, "version": version, "arguments": _plain(arguments)}
-    return {**({} if architecture is None else {"architecture": architecture}), **facts}
+    return {"architecture": architecture}

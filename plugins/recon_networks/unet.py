@@ -77,7 +77,10 @@ class UNet(EncoderDecoder):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The last layer of a residual network starts at zero."""
+        """Convolutions after He et al. 2015; the last layer of a residual network starts at zero."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         if self.design.residual:
             nn.init.zeros_(self.last.weight)
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]

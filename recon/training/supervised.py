@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+import math
+from typing import Annotated, Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -48,13 +49,14 @@ class Supervised(Objective):
 class Denoising(Supervised):
     """Minimise loss(network(x + sigma n), x) over noise levels: a denoiser for plug-and-play.
 
-    Every sample draws its own noise level, uniformly, anew in every epoch. A network that is conditioned gets the
-    level too.
+    Every sample draws its own noise level, anew in every epoch: uniformly, or uniformly in its logarithm, which
+    shows more of the low levels that algorithms end with. A network that is conditioned gets the level too.
 
     Args:
         loss: as of `Supervised`.
         sigma_low: the least noise level, as a part of the range of the images.
         sigma_high: the largest.
+        spread: how levels are drawn.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("target",)
@@ -67,17 +69,24 @@ class Denoising(Supervised):
         ] = "l1",
         sigma_low: Annotated[float, Param("least noise level", unit="of the range", ge=0)] = 0.0,
         sigma_high: Annotated[float, Param("largest noise level", unit="of the range", gt=0)] = 0.2,
+        spread: Annotated[Literal["uniform", "log"], Param("how noise levels are drawn")] = "uniform",
     ) -> None:
         super().__init__(loss)
         if not 0 <= sigma_low < sigma_high:
             raise ValueError(
                 f"noise levels must be 0 <= sigma_low < sigma_high, got {sigma_low} and {sigma_high}"
             )
+        if spread == "log" and sigma_low == 0:
+            raise ValueError("spread='log' needs sigma_low > 0: a logarithm has no level 0")
         self.sigma_range = (float(sigma_low), float(sigma_high))
+        self.spread = spread
 
     def levels(self, batch: Batch) -> Tensor:
         """The noise level of each sample, ``(B,)``."""
-        return batch.uniform(*self.sigma_range, purpose=1)
+        low, high = self.sigma_range
+        if self.spread == "log":
+            return batch.uniform(math.log(low), math.log(high), purpose=1).exp()
+        return batch.uniform(low, high, purpose=1)
 
     def observed(self, batch: Batch) -> Tensor:
         """The images with their noise."""
@@ -94,4 +103,9 @@ class Denoising(Supervised):
 
     def describe(self) -> dict[str, Any]:
         """Name, loss and noise levels."""
-        return {"name": "denoising", "loss": self.loss_text, "sigma_range": list(self.sigma_range)}
+        return {
+            "name": "denoising",
+            "loss": self.loss_text,
+            "sigma_range": list(self.sigma_range),
+            "spread": self.spread,
+        }

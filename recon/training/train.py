@@ -8,10 +8,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision, Precision
 from torch import nn
 
 from recon import registry
@@ -30,7 +31,11 @@ from recon.training.sources import Images, Unpaired, as_source, split
 from recon.training.transforms import as_augmentation
 from recon.training.validation import Validation
 
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISIONS: dict[str, Literal["16-mixed", "bf16-mixed"] | None] = {
+    "32": None,
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
 
 
 def train(
@@ -313,13 +318,15 @@ def _fabric(device: str, devices: int | str, nodes: int, precision: str) -> Fabr
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device.split(":")[0]
     if ":" in device:
         count = [int(device.split(":")[1])]
+    mixed = PRECISIONS[precision]
     several = started is not None or (isinstance(count, int) and count * nodes > 1)
     fabric = Fabric(
         accelerator=kind,
         devices=count,
         num_nodes=nodes,
         strategy="ddp" if several else "auto",
-        precision=PRECISIONS[precision],  # type: ignore[arg-type]
+        # an object, as fabric's own name for it refuses fp16 on a CPU, which torch can
+        plugins=Precision() if mixed is None else MixedPrecision(mixed, kind),
     )
     fabric.launch()
     return fabric
@@ -351,12 +358,10 @@ def _record(
     precision: str,
 ) -> dict[str, Any]:
     """What was trained, on what, and how, as plain values: part of the card, and what a checkpoint belongs to."""
-    found = card_of(network)
-    architecture = found.get("architecture", {"name": type(network).__qualname__})
     schedule = options.schedule or "the objective's"
     endless = schedule.startswith("constant")
     return {
-        "architecture": architecture,
+        **card_of(network),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "objective": plain(goal.describe()),
         "data": {
@@ -412,7 +417,7 @@ def _prior(
     last = loop.history[-1] if loop.history else {}
     training = {**record["training"], "epochs": loop.epoch, "stopped by": loop.stopped or "all epochs done"}
     card = {
-        **({} if "arguments" not in record["architecture"] else {"architecture": record["architecture"]}),
+        "architecture": record["architecture"],
         "objective": record["objective"],
         "data": record["data"],
         "training": {**training, "steps": loop.steps, "seconds": round(loop.seconds, 1)},

@@ -44,7 +44,9 @@ def settings(**more):
 @pytest.mark.parametrize("weight", [0.0, 1e-3])
 def test_a_network_learns_to_denoise_beside_a_critic(weight):
     log = []
-    objective = WGAN(content="mse", content_weight=1.0, adversarial_weight=weight, critic=CRITIC, critic_steps=2)
+    objective = WGAN(
+        content="mse", content_weight=1.0, adversarial_weight=weight, critic=CRITIC, critic_steps=2
+    )
     recon.train(
         denoiser(),
         data=PAIRS,
@@ -91,42 +93,52 @@ def test_cyclegan_trains_on_unpaired_images_and_is_measured_on_pairs():
     assert log[-1]["cycle"] < log[0]["cycle"] and log[-1]["identity"] < log[0]["identity"]
     assert {"adversarial", "critic_loss", "psnr", "input_psnr"} <= log[-1].keys()
     rates = [row["lr_network"] for row in log]
-    assert rates[0] == rates[2] == 2e-4 and rates[3] > rates[4] > rates[5] > 0  # constant, then linearly to zero
+    assert (
+        rates[0] == rates[2] == 2e-4 and rates[3] > rates[4] > rates[5] > 0
+    )  # constant, then linearly to zero
     assert prior.card["objective"]["name"] == "cyclegan"
 
 
+class KilledError(Exception):
+    """Stands for a process that is killed."""
+
+
+def trained(kind, folder, callback=None):
+    """The weights after four epochs, of everything that is trained."""
+    if kind == "wgan":
+        data, network = PAIRS, denoiser()
+        objective = WGAN(content="mse", critic=CRITIC, critic_steps=2, fresh_batches=True)
+    else:
+        data, network = Unpaired(noisy(CLEAN, 2), smooth(20, 5)), translator()
+        objective = CycleGAN(critic=PATCHGAN, pool=4)
+    recon.train(
+        network,
+        data=data,
+        validation=0,
+        objective=objective,
+        epochs=4,
+        output=folder,
+        callback=callback,
+        **settings(),
+    )
+    return {
+        f"{part}.{name}": value
+        for part, module in objective.modules().items()
+        for name, value in module.state_dict().items()
+    }
+
+
 @pytest.mark.parametrize("kind", ["wgan", "cyclegan"])
-def test_a_training_that_was_stopped_goes_on_bit_for_bit(kind, tmp_path):
-    def trained(folder, stop=None):
-        if kind == "wgan":
-            data = PAIRS
-            network = denoiser()
-            objective = WGAN(content="mse", critic=CRITIC, critic_steps=2, fresh_batches=True)
-        else:
-            data, network = Unpaired(noisy(CLEAN, 2), smooth(20, 5)), translator()
-            objective = CycleGAN(critic=PATCHGAN, pool=4)
-        prior = recon.train(
-            network,
-            data=data,
-            validation=0,
-            objective=objective,
-            epochs=4,
-            output=folder,
-            callback=(lambda row: row["epoch"] == stop) if stop else None,
-            **settings(),
-        )
-        return prior.network.state_dict()
-
-    whole = trained(tmp_path / "whole")
-
-    class KilledError(Exception):
-        pass
+def test_a_training_that_was_killed_goes_on_bit_for_bit(kind, tmp_path):
+    whole = trained(kind, tmp_path / "whole")
 
     def kill(row):
         if row["epoch"] == 3:
             raise KilledError
 
     with pytest.raises(KilledError):
-        _killed(kind, tmp_path / "parts", kill)
-    resumed = trained(tmp_path / "parts")
-    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+        trained(kind, tmp_path / "parts", kill)
+    resumed = trained(kind, tmp_path / "parts")
+    assert whole.keys() == resumed.keys() and len(whole) > 10
+    different = [name for name, value in whole.items() if not torch.equal(resumed[name], value)]
+    assert not different
