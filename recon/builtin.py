@@ -62,6 +62,27 @@ def recon_objectives() -> list[ObjectiveEntry]:
             factory="recon.training.supervised:Denoising",
             summary="a denoiser over a range of noise levels, for plug-and-play",
         ),
+        ObjectiveEntry(
+            name="wgan",
+            factory="recon.training.wgan:WGAN",
+            summary="Wasserstein critic with gradient penalty beside MSE or VGG: WGAN-VGG and its three relatives",
+            examples=(
+                Example({"content": "mse", "critic": "wgan_vgg_critic:channels=(4,6),features=8"}),
+                Example({"content": "mse", "adversarial_weight": 0}),
+            ),
+        ),
+        ObjectiveEntry(
+            name="adversarial",
+            factory="recon.training.adversarial:Adversarial",
+            summary="a discriminator beside a loss to the true image",
+            examples=(Example({"critic": "patchgan:channels=4,layers=1"}),),
+        ),
+        ObjectiveEntry(
+            name="cyclegan",
+            factory="recon.training.cyclegan:CycleGAN",
+            summary="two networks translate between two kinds of images, without pairs",
+            examples=(Example({"critic": "patchgan:channels=4,layers=1", "pool": 4}),),
+        ),
     ]
 
 

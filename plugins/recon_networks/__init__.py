@@ -9,10 +9,39 @@ from recon.entries import Example, NetworkEntry, PriorEntry
 from recon.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from recon_networks.adler_unet import AdlerUNet as AdlerUNet
+    from recon_networks.dival_unet import DivalUNet as DivalUNet
+    from recon_networks.dncnn import DnCNN as DnCNN
     from recon_networks.drunet import DRUNet as DRUNet
+    from recon_networks.fastmri_unet import FastMRIUNet as FastMRIUNet
+    from recon_networks.fbpconvnet import FBPConvNet as FBPConvNet
+    from recon_networks.patchgan import PatchGAN as PatchGAN
+    from recon_networks.red_cnn import REDCNN as REDCNN
+    from recon_networks.resnet_generator import ResNetGenerator as ResNetGenerator
+    from recon_networks.scae import SCAE as SCAE
+    from recon_networks.snlae import SNLAE as SNLAE
+    from recon_networks.splitting_discriminator import SplittingDiscriminator as SplittingDiscriminator
     from recon_networks.unet import UNet as UNet
+    from recon_networks.wgan_vgg import WGANVGGCritic as WGANVGGCritic
+    from recon_networks.wgan_vgg import WGANVGGGenerator as WGANVGGGenerator
 
-_CLASSES: dict[str, str] = {"DRUNet": "drunet", "UNet": "unet"}
+_CLASSES: dict[str, str] = {
+    "AdlerUNet": "adler_unet",
+    "DRUNet": "drunet",
+    "DivalUNet": "dival_unet",
+    "DnCNN": "dncnn",
+    "FBPConvNet": "fbpconvnet",
+    "FastMRIUNet": "fastmri_unet",
+    "PatchGAN": "patchgan",
+    "REDCNN": "red_cnn",
+    "ResNetGenerator": "resnet_generator",
+    "SCAE": "scae",
+    "SNLAE": "snlae",
+    "SplittingDiscriminator": "splitting_discriminator",
+    "UNet": "unet",
+    "WGANVGGCritic": "wgan_vgg",
+    "WGANVGGGenerator": "wgan_vgg",
+}
 __all__ = sorted(_CLASSES)
 
 
@@ -29,8 +58,15 @@ def recon_networks() -> list[NetworkEntry]:
         NetworkEntry(
             name="unet",
             factory="recon_networks.unet:UNet",
-            summary="U-Net: two convolutions a level, skips; residual by default",
-            examples=(Example({"channels": 4, "levels": 2}),),
+            summary="U-Net with every choice open: norm, residuals, dropout, separable or dilated convolutions",
+            examples=(
+                Example({"channels": 4, "levels": 2}),
+                Example(
+                    {"channels": 2, "levels": 3, "norm": "batch", "block_residual": True, "dropout": 0.1}
+                ),
+                Example({"channels": 2, "levels": 2, "residual": False, "separable": True, "dilation": 2}),
+                Example({"channels": 2, "levels": 2, "norm": "instance", "down": "stride", "up": "bilinear"}),
+            ),
         ),
         NetworkEntry(
             name="drunet",
@@ -40,6 +76,111 @@ def recon_networks() -> list[NetworkEntry]:
                 Example({"channels": (4, 8), "blocks": 1}),
                 Example({"channels": (4, 8), "shuffle": 2}),
             ),
+        ),
+        NetworkEntry(
+            name="fbpconvnet",
+            factory="recon_networks.fbpconvnet:FBPConvNet",
+            summary="U-Net with batch norm and a residual (Jin et al. 2017) for filtered back-projections",
+            examples=(Example({"channels": 2, "levels": 3}),),
+        ),
+        NetworkEntry(
+            name="fastmri_unet",
+            factory="recon_networks.fastmri_unet:FastMRIUNet",
+            summary="U-Net with instance norm, the baseline of the fastMRI challenge (Zbontar et al. 2018)",
+            examples=(
+                Example({"channels": 2, "levels": 3}),
+                Example({"channels": 2, "levels": 2, "dropout": 0.2}),
+            ),
+        ),
+        NetworkEntry(
+            name="dival_unet",
+            factory="recon_networks.dival_unet:DivalUNet",
+            summary="slim U-Net of the LoDoPaB-CT and ellipses benchmarks (Leuschner et al. 2021)",
+            examples=(Example({"channels": (3, 4, 5), "skip_channels": 2}),),
+        ),
+        NetworkEntry(
+            name="adler_unet",
+            factory="recon_networks.adler_unet:AdlerUNet",
+            summary="the original U-Net with a residual (Adler and Oktem 2018)",
+            examples=(Example({"channels": 2, "levels": 3}),),
+        ),
+        NetworkEntry(
+            name="red_cnn",
+            factory="recon_networks.red_cnn:REDCNN",
+            summary="RED-CNN (Chen et al. 2017): residual encoder-decoder for low-dose CT",
+            examples=(
+                Example({"channels": 4}),
+                Example({"in_channels": 2, "channels": 3, "last_relu": False}),
+            ),
+        ),
+        NetworkEntry(
+            name="dncnn",
+            factory="recon_networks.dncnn:DnCNN",
+            summary="DnCNN (Zhang et al. 2017): predicts the noise",
+            examples=(
+                Example({"channels": 4, "depth": 4}),
+                Example({"channels": 4, "depth": 4, "norm": "none"}),
+            ),
+        ),
+        NetworkEntry(
+            name="scae",
+            factory="recon_networks.scae:SCAE",
+            summary="stacked convolutional autoencoder (Liu et al. 2018)",
+            examples=(Example({"channels": (4, 6, 4)}),),
+        ),
+        NetworkEntry(
+            name="snlae",
+            factory="recon_networks.snlae:SNLAE",
+            summary="stacked non-local autoencoder (Liu et al. 2018): full layers on groups of similar patches",
+            examples=(Example({"widths": (16, 8), "patch": 4, "stride": 3, "search": 2}),),
+        ),
+        NetworkEntry(
+            name="wgan_vgg_generator",
+            factory="recon_networks.wgan_vgg:WGANVGGGenerator",
+            summary="generator of WGAN-VGG (Yang et al. 2018) for low-dose CT",
+            examples=(
+                Example({"channels": 4, "depth": 3}),
+                Example({"channels": 4, "depth": 3, "last_relu": False, "residual": True}),
+            ),
+        ),
+        NetworkEntry(
+            name="wgan_vgg_critic",
+            factory="recon_networks.wgan_vgg:WGANVGGCritic",
+            summary="critic of WGAN-VGG (Yang et al. 2018): one number a patch, no sigmoid",
+            tags=("critic",),
+            examples=(
+                Example({"size": 16, "channels": (3, 4), "features": 5}),
+                Example({"size": 17, "padding": 0, "channels": (3, 4), "features": 5}),
+            ),
+        ),
+        NetworkEntry(
+            name="resnet_generator",
+            factory="recon_networks.resnet_generator:ResNetGenerator",
+            summary="generator of CycleGAN (Zhu et al. 2017, Park): residual blocks between two halvings",
+            examples=(
+                Example({"channels": 3, "blocks": 2}),
+                Example(
+                    {"channels": 3, "blocks": 1, "convolutions": 2, "norm": "instance", "residual": "none"}
+                ),
+                Example({"channels": 3, "blocks": 1, "residual": "identity", "tanh": "before"}),
+            ),
+        ),
+        NetworkEntry(
+            name="patchgan",
+            factory="recon_networks.patchgan:PatchGAN",
+            summary="critic of every patch (Isola et al. 2017), 70 or 46 pixels wide",
+            tags=("critic",),
+            examples=(
+                Example({"channels": 3, "layers": 1}),
+                Example({"channels": 3, "layers": 2, "stride_one_block": False, "norm": "batch"}),
+            ),
+        ),
+        NetworkEntry(
+            name="splitting_discriminator",
+            factory="recon_networks.splitting_discriminator:SplittingDiscriminator",
+            summary="discriminator of eight layers (Liu et al. 2018): one logit an image",
+            tags=("critic",),
+            examples=(Example({"channels": (3, 4, 4, 4, 4, 4, 4)}),),
         ),
     ]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recon.parameters import Param
-from recon_networks.unet import padded_to_multiple
+from recon_networks.sizes import padded_to_multiple
 
 
 class DRUNet(nn.Module):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import Annotated, Literal
+from typing import Annotated
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from recon.parameters import Param
+from recon_networks.encoder_decoder import Design, Down, EncoderDecoder, Up
+from recon_networks.normalisation import Norm
 
-Norm = Literal["none", "batch", "instance"]
 
+class UNet(EncoderDecoder):
+    """Two convolutions a level, halved by the largest of four pixels, transposed convolutions up, joined skips.
 
-class UNet(nn.Module):
-    """Two 3x3 convolutions a level, max pooling down, transposed convolutions up, concatenated skips.
+    ``(B, in_channels, height, width)`` to ``(B, out_channels, height, width)``, of any size. A residual one starts as
+    the identity.
 
     Args:
         in_channels: channels of the images.
@@ -24,6 +24,14 @@ class UNet(nn.Module):
         levels: resolutions; images are padded to a multiple of 2^(levels - 1) pixels and cropped.
         residual: the network gives what is added to its input.
         norm: normalisation after every convolution.
+        kernel: side of the filters, odd [px].
+        convolutions: of each level, on the way down and on the way up.
+        block_residual: add the input of each level's convolutions to their result.
+        dropout: probability that a feature is left out after each convolution, in training.
+        separable: each convolution as one a channel and one of 1x1 (Chollet 2017).
+        dilation: between the pixels of the coarsest level's filters [px].
+        down: how images are halved: the largest or the mean of four pixels, or a convolution with stride 2.
+        up: how they are doubled: a transposed convolution, or interpolation.
     """
 
     def __init__(
@@ -34,59 +42,45 @@ class UNet(nn.Module):
         levels: Annotated[int, Param("resolutions", ge=1, le=8)] = 4,
         residual: Annotated[bool, Param("add the input to the result")] = True,
         norm: Annotated[Norm, Param("normalisation after every convolution")] = "none",
+        kernel: Annotated[int, Param("side of the filters, odd", unit="px", ge=1)] = 3,
+        convolutions: Annotated[int, Param("of each level", ge=1)] = 2,
+        block_residual: Annotated[
+            bool, Param("add the input of each level's convolutions to their result")
+        ] = False,
+        dropout: Annotated[
+            float, Param("probability that a feature is left out, in training", ge=0, lt=1)
+        ] = 0.0,
+        separable: Annotated[bool, Param("each convolution as one a channel and one of 1x1")] = False,
+        dilation: Annotated[
+            int, Param("between the pixels of the coarsest level's filters", unit="px", ge=1)
+        ] = 1,
+        down: Annotated[Down, Param("how images are halved")] = "max",
+        up: Annotated[Up, Param("how images are doubled")] = "transposed",
     ) -> None:
-        super().__init__()
-        out_channels = out_channels or in_channels
-        if residual and out_channels != in_channels:
-            raise ValueError(
-                f"residual=True adds the input's {in_channels} channels to a result of {out_channels}: "
-                "make them equal, or say residual=False"
-            )
-        self.in_channels, self.out_channels, self.residual = in_channels, out_channels, residual
-        widths = [channels * 2**level for level in range(levels)]
-        self.down = nn.ModuleList(
-            _convolutions(before, after, norm)
-            for before, after in zip([in_channels, *widths[:-1]], widths, strict=True)
+        design = Design(
+            widths=tuple(channels * 2**level for level in range(levels)),
+            convolutions=convolutions,
+            first_convolutions=convolutions,
+            kernel=kernel,
+            norm=norm,
+            bias=norm == "none",
+            down=down,
+            up=up,
+            up_activation=False,
+            residual=residual,
+            block_residual=block_residual,
+            dropout=dropout,
+            separable=separable,
+            dilation=dilation,
         )
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(below, here, 2, stride=2) for here, below in itertools.pairwise(widths)
-        )
-        self.merge = nn.ModuleList(_convolutions(2 * here, here, norm) for here in widths[:-1])
-        self.last = nn.Conv2d(channels, out_channels, 1)
-        if residual:  # starts as the identity
+        super().__init__(in_channels, out_channels, design)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Convolutions after He et al. 2015; the last layer of a residual network starts at zero."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if self.design.residual:
             nn.init.zeros_(self.last.weight)
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_channels, height, width)`` to ``(B, out_channels, height, width)``, of any size."""
-        padded = padded_to_multiple(x, 2 ** (len(self.down) - 1))
-        skips: list[Tensor] = []
-        features = padded
-        for level, block in enumerate(self.down):
-            features = block(features if level == 0 else functional.max_pool2d(features, 2))
-            skips.append(features)
-        for level in range(len(self.up) - 1, -1, -1):
-            features = self.merge[level](torch.cat([skips[level], self.up[level](features)], dim=1))
-        out = self.last(features)[..., : x.shape[-2], : x.shape[-1]]
-        return x + out if self.residual else out
-
-
-def _convolutions(before: int, after: int, norm: Norm) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in (before, after):
-        convolution = nn.Conv2d(width, after, 3, padding=1, bias=norm == "none")
-        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-        layers.append(convolution)
-        if norm != "none":
-            kind = nn.BatchNorm2d if norm == "batch" else nn.InstanceNorm2d
-            layers.append(kind(after, affine=True))
-        layers.append(nn.ReLU())
-    return nn.Sequential(*layers)
-
-
-def padded_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Images ``(B, channels, height, width)`` with their last rows and columns repeated up to a multiple."""
-    rows, columns = (-side % multiple for side in x.shape[-2:])
-    if not (rows or columns) or not x.numel():
-        return functional.pad(x, (0, columns, 0, rows)) if rows or columns else x
-    return functional.pad(x, (0, columns, 0, rows), mode="replicate")

@@ -1,0 +1,45 @@
+"""The baseline U-Net of the fastMRI challenge."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from recon.parameters import Param
+from recon_networks.encoder_decoder import Design, EncoderDecoder
+
+
+class FastMRIUNet(EncoderDecoder):
+    """A U-Net with instance norm: 7,756,097 weights at channels 32, 496 million at the leaderboard's 256.
+
+    Zbontar et al. 2018 (arXiv:1811.08839) and their code: two convolutions without offset at each scale, leaky
+    ReLU of 0.2, means of four pixels, transposed convolutions of 2 x 2 with norm and ReLU. They train on
+    magnitudes normalised to mean 0 and standard deviation 1, L1, RMSprop with a rate of 0.001, a tenth of it after
+    40 of 50 epochs.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the result; 0: as the image.
+        channels: filters at full size; doubled at each halving.
+        levels: number of image sizes.
+        dropout: probability that a feature is left out, in training.
+    """
+
+    def __init__(
+        self,
+        in_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
+        out_channels: Annotated[int, Param("channels of the result; 0: as the image", ge=0)] = 0,
+        channels: Annotated[int, Param("filters at full size; doubled at each halving", ge=1)] = 32,
+        levels: Annotated[int, Param("number of image sizes", ge=2)] = 5,
+        dropout: Annotated[
+            float, Param("probability that a feature is left out, in training", ge=0, lt=1)
+        ] = 0.0,
+    ) -> None:
+        design = Design(
+            widths=tuple(channels * 2**level for level in range(levels)),
+            norm="instance",
+            slope=0.2,
+            bias=False,
+            down="average",
+            dropout=dropout,
+        )
+        super().__init__(in_channels, out_channels, design)
