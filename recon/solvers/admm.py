@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from recon.linear import LinearOperator, real_dtype
+from recon.linear import real_dtype
 from recon.parameters import Param
 from recon.priors import Denoiser, Functional
 from recon.problem import Problem, Term
-from recon.solvers.algorithm import Iterative, inner, norm, per_item, refuse_generator
+from recon.solvers.algorithm import Iterative, norm, per_item, refuse_generator
+from recon.solvers.normal_equations import solve_normal
 
 
 @dataclasses.dataclass
@@ -189,30 +190,7 @@ class ADMM(Iterative):
     ) -> tuple[Tensor, Tensor]:
         """Solve (A^H W A + sum_i rho_i K_i^H K_i) x = b: closed form, else warm-started CG."""
         maps = [term.K for term in problem.terms]
-        if problem.item_fidelity.weights is None:
-            solved = problem.operator.solve_gram(b, rho, maps)
-            if solved is not None:
-                return solved, state.normal_x
-        precondition = problem.preconditioner(rho, maps)
-        iterations = self.inner if self.inner != "auto" else (8 if precondition is None else 2)
-        x, normal_x = state.x, state.normal_x
-        residual = b - normal_x - _weighted_grams(rho, maps, x)
-        direction = squared = None
-        for _ in range(iterations):
-            steered = residual if precondition is None else precondition(residual)
-            new_squared = inner(residual, steered)
-            if direction is None or squared is None:
-                direction = steered
-            else:
-                direction = steered + per_item(new_squared / squared.clamp_min(1e-30), x) * direction
-            squared = new_squared
-            normal = problem.normal(direction)
-            image = normal + _weighted_grams(rho, maps, direction)
-            alpha = per_item(squared / inner(direction, image).clamp_min(1e-30), x)
-            x = x + alpha * direction
-            normal_x = normal_x + alpha * normal
-            residual = residual - alpha * image
-        return x, normal_x
+        return solve_normal(problem, rho, maps, b, state.x, state.normal_x, self.inner)
 
     def _pull(self, problem: Problem, data: list[Tensor]) -> Tensor:
         """A^H W (z_0 - u_0), in the place of A^H W y."""
@@ -269,13 +247,6 @@ def _is_weighted(term: Term) -> bool:
 def _leader(problem: Problem) -> Term | None:
     """The first weighted functional: constraints beside it take its scale."""
     return next((term for term in problem.terms if _is_weighted(term)), None)
-
-
-def _weighted_grams(rho: list[Tensor], maps: list[LinearOperator], x: Tensor) -> Tensor:
-    total = rho[0] * maps[0]._run_gram(x)
-    for weight, K in zip(rho[1:], maps[1:], strict=True):
-        total = total + weight * K._run_gram(x)
-    return total
 
 
 def _squared_norm(problem: Problem) -> Tensor:
