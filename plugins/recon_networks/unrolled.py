@@ -61,6 +61,7 @@ class UnrolledNetwork(nn.Module):
     def __init__(self, complex_images: bool, axes: int, checkpointed: bool) -> None:
         super().__init__()
         self.complex_images, self.axes, self.checkpointed = complex_images, axes, checkpointed
+        self.in_channels = self.parts
 
     @property
     def parts(self) -> int:
