@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recon.entries import WriterEntry as WriterEntry
     from recon.fidelity import Gaussian as Gaussian
     from recon.hookspecs import hookimpl as hookimpl
+    from recon.learned import LearnedPrior as LearnedPrior
     from recon.linear import Identity as Identity
     from recon.linear import LinearOperator as LinearOperator
     from recon.linear import ShapeError as ShapeError
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from recon.solvers.admm import ADMM as ADMM
     from recon.solvers.cg import CG as CG
     from recon.solvers.direct import Direct as Direct
+    from recon.solvers.feedforward import Feedforward as Feedforward
     from recon.solving import ConvergenceWarning as ConvergenceWarning
     from recon.solving import solve as solve
     from recon.stopping import Discrepancy as Discrepancy
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from recon.stopping import SmallResiduals as SmallResiduals
     from recon.stopping import StoppingRule as StoppingRule
     from recon.stopping import TimeLimit as TimeLimit
+    from recon.training.objective import Objective as Objective
+    from recon.training.train import train as train
     from recon.transmission import PWLS as PWLS
     from recon.transmission import Poisson as Poisson
 
@@ -70,6 +74,7 @@ _HOMES = {
     ),
     "recon.fidelity": "Gaussian",
     "recon.hookspecs": "hookimpl",
+    "recon.learned": "LearnedPrior",
     "recon.linear": "Identity LinearOperator ShapeError",
     "recon.loading": "Loaded load",
     "recon.making": "dataset metric noise operator prior solver",
@@ -84,6 +89,9 @@ _HOMES = {
     "recon.solvers.admm": "ADMM",
     "recon.solvers.cg": "CG",
     "recon.solvers.direct": "Direct",
+    "recon.solvers.feedforward": "Feedforward",
+    "recon.training.objective": "Objective",
+    "recon.training.train": "train",
     "recon.solving": "ConvergenceWarning solve",
     "recon.transmission": "PWLS Poisson",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",

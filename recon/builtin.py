@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recon.entries import Example, MetricEntry, NoiseEntry, SolverEntry
+from recon.entries import Example, MetricEntry, NoiseEntry, ObjectiveEntry, PriorEntry, SolverEntry
 from recon.hookspecs import hookimpl
 
 
@@ -26,6 +26,44 @@ def recon_solvers() -> list[SolverEntry]:
             factory="recon.solvers.admm:ADMM",
             summary="alternating direction method of multipliers: any sum of functionals and denoisers",
             needs=("adjoint", "prox"),
+        ),
+        SolverEntry(
+            name="feedforward",
+            factory="recon.solvers.feedforward:Feedforward",
+            summary="a trained network applied once to the direct reconstruction",
+            needs=("network",),
+        ),
+    ]
+
+
+@hookimpl
+def recon_objectives() -> list[ObjectiveEntry]:
+    """The objectives of `recon.training`."""
+    return [
+        ObjectiveEntry(
+            name="supervised",
+            factory="recon.training.supervised:Supervised",
+            summary="from the direct reconstruction to the true image, by a loss between images",
+        ),
+        ObjectiveEntry(
+            name="denoising",
+            factory="recon.training.supervised:Denoising",
+            summary="a denoiser over a range of noise levels, for plug-and-play",
+        ),
+    ]
+
+
+@hookimpl
+def recon_priors() -> list[PriorEntry]:
+    """Priors that were trained: a model's folder by name."""
+    return [
+        PriorEntry(
+            name="learned",
+            factory="recon.model_files:load_model",
+            summary="a trained network from the folder that `recon train` wrote",
+            examples=(
+                Example({"folder": "model/"}, expected_failures={"example": "the model is the user's own"}),
+            ),
         ),
     ]
 

@@ -66,7 +66,7 @@ class Checkpoint:
             {name: getattr(loop, name) for name in BOOK}
             | {"fingerprint": self.fingerprint, "seconds": loop.seconds}
         )
-        header = {"format": FORMAT, "book": book, "checksum": _checksum(book, stored)}
+        header = {"format": FORMAT, "book": book, "checksum": checksum(book, stored)}
         with written_whole(self.path) as temporary:
             save_file(stored, temporary, metadata=header)
         self.saved = time.monotonic()
@@ -116,7 +116,7 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} is not a readable checkpoint ({error}): {remedy}") from None
         if header.get("format") != FORMAT:
             raise CheckpointError(f"{self.path} is not a checkpoint of this version of recon: {remedy}")
-        if header.get("checksum") != _checksum(header.get("book", ""), stored):
+        if header.get("checksum") != checksum(header.get("book", ""), stored):
             raise CheckpointError(f"{self.path} is damaged: its checksum does not fit its contents: {remedy}")
         tensors = {
             name.removeprefix("complex."): torch.view_as_complex(tensor)
@@ -149,11 +149,12 @@ def _unflatten(template: Any, tensors: Mapping[str, Tensor]) -> Any:
     return dataclasses.replace(template, **values)
 
 
-def _checksum(book: str, tensors: Mapping[str, Tensor]) -> str:
+def checksum(book: str, tensors: Mapping[str, Tensor]) -> str:
+    """A digest of a book and tensors by name."""
     digest = hashlib.sha256(book.encode())
     for name in sorted(tensors):
-        _feed(digest, name)
-        _feed(digest, tensors[name])
+        feed(digest, name)
+        feed(digest, tensors[name])
     return digest.hexdigest()
 
 
@@ -169,33 +170,33 @@ def _fingerprint(problem: Problem, algorithm: Any) -> str:
         problem.fidelity.parameters(),
         problem.image_range,
     ):
-        _feed(digest, part)
+        feed(digest, part)
     return digest.hexdigest()
 
 
-def _feed(digest: Any, value: Any) -> None:
+def feed(digest: Any, value: Any) -> None:
     """Add a value to a digest: arrays and modules by their contents, other objects by their type."""
     if isinstance(value, Tensor):
         array = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
     elif isinstance(value, np.ndarray):
-        _feed(digest, torch.from_numpy(np.ascontiguousarray(value)))
+        feed(digest, torch.from_numpy(np.ascontiguousarray(value)))
     elif isinstance(value, nn.Module):
         digest.update(f"{type(value).__module__}.{type(value).__qualname__} {value.extra_repr()}".encode())
         for name, tensor in (*value.named_buffers(), *value.named_parameters()):
-            _feed(digest, name)
-            _feed(digest, tensor)
+            feed(digest, name)
+            feed(digest, tensor)
         for part in value.modules():  # numbers and names that an author keeps as plain attributes
-            _feed(digest, {name: item for name, item in vars(part).items() if _is_setting(name, item)})
+            feed(digest, {name: item for name, item in vars(part).items() if _is_setting(name, item)})
     elif isinstance(value, Mapping):
         for key in sorted(value, key=str):
-            _feed(digest, key)
-            _feed(digest, value[key])
+            feed(digest, key)
+            feed(digest, value[key])
     elif isinstance(value, list | tuple):
         digest.update(f"{len(value)} values".encode())
         for item in value:
-            _feed(digest, item)
+            feed(digest, item)
     else:
         plain = value is None or isinstance(value, str | int | float | complex | bool | Path)
         digest.update((repr(value) if plain else type(value).__qualname__).encode())

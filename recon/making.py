@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recon import registry
+from recon.parameters import parse_spec
 
 if TYPE_CHECKING:
     from recon.linear import LinearOperator
@@ -26,10 +29,28 @@ def operator(name: str, /, **arguments: Any) -> LinearOperator:
     return made
 
 
-def prior(name: str, /, **arguments: Any) -> Prior:
-    """A prior by name; as `operator`."""
+def prior(name: Any, /, **arguments: Any) -> Prior:
+    """A prior by name, as `operator`; or a trained one from its folder: ``recon.prior("model/")``.
+
+    A path is what names a folder or a file that is there, or ends in ``/``; ``"model/:weight=0.1"`` has arguments.
+
+    Raises:
+        FileNotFoundError, recon.learned.ModelError: there is no such model, or it does not fit.
+    """
+    if isinstance(name, str) and (found := _model_path(name)) is not None:
+        folder, given = found
+        name, arguments = "learned", {"folder": folder, **given, **arguments}
     made: Prior = registry.make("prior", name, **arguments)
     return made
+
+
+def _model_path(name: str) -> tuple[str, dict[str, Any]] | None:
+    """The folder in ``"folder/:argument=value"`` and the arguments, still as text; None if it is a prior's name."""
+    path, colon, rest = name.partition(":")
+    there = Path(path)
+    if not (path.endswith(("/", os.sep)) or (there / "card.json").is_file()):
+        return None
+    return path, parse_spec(f"learned:{rest}")[1] if colon else {}
 
 
 def noise(name: str, /, **arguments: Any) -> Noise:

@@ -116,9 +116,13 @@ class Denoiser(Prior):
 
     Attributes:
         value_range: the range of image values it was made for; solvers map images to it and back. None: any.
+        image_range: the range of the images that is mapped to it where the problem says none. None: it must say.
+        end_to_end: made for the images of one kind of scan, whose range is `image_range` whatever a problem says.
     """
 
     value_range: tuple[float, float] | None = None
+    image_range: tuple[float, float] | None = None
+    end_to_end: bool = False
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Denoise ``x`` (B, *shape) with noise level ``sigma``: a number, or ``(B,)``."""

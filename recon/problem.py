@@ -37,6 +37,8 @@ class Term:
         self.automatic = prior.weight == "auto" and not (isinstance(prior, Functional) and prior.constraint)
         self.scaling = Scaling()
         wanted = prior.value_range if isinstance(prior, Denoiser) else None
+        if isinstance(prior, Denoiser) and (image_range is None or prior.end_to_end):
+            image_range = prior.image_range or image_range
         if wanted is not None:
             if image_range is None:
                 raise ValueError(

@@ -61,6 +61,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value] if len(value) <= 16 else f"{len(value)} values"
+    if isinstance(value, PurePath):
+        return str(value)
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 

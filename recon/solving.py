@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon import registry
+from recon import making, registry
 from recon.linear import LinearOperator
-from recon.priors import Functional, Prior, checked_weight
+from recon.priors import Denoiser, Functional, Prior, checked_weight
 from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
 from recon.registry import UnknownNameError
@@ -25,6 +25,7 @@ from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Algorithm
 from recon.solvers.cg import CG
 from recon.solvers.direct import Direct
+from recon.solvers.feedforward import Feedforward
 from recon.stopping import MaxIterations, StoppingRule
 from recon.weight import choose_weight
 
@@ -61,8 +62,8 @@ def solve(
             `Problem`, which holds its own data.
         prior: prior in the same forms, or None for none.
         y: data ``(*batch, *range_shape)``; every item of a batch is solved for itself, all at once.
-        solver: an algorithm, a name, or ``"auto"``: direct without a prior, else ADMM, unless a plugin knows
-            better.
+        solver: an algorithm, a name, or ``"auto"``: direct without a prior, feedforward for a network trained end to
+            end, else ADMM, unless a plugin knows better.
         fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})``, for counted photons
             ``"pwls:photons=1e4"`` (weights from the counts) or ``"poisson:photons=1e4"`` (their likelihood), or an
             object.
@@ -95,7 +96,7 @@ def solve(
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
     with torch.no_grad(), _progress(problem, rule, progress) as report:
         state, rounds, interrupted = None, [], False
-        chosen = any(term.automatic for term in problem.terms)
+        chosen = getattr(algorithm, "weighted", True) and any(term.automatic for term in problem.terms)
         if chosen and not (checkpoint is not None and Path(checkpoint).exists()):
             report(0, "weight from the noise level")
             searching = getattr(algorithm, "searching", lambda: algorithm)()
@@ -171,7 +172,7 @@ def _posed(
 ) -> Problem:
     """The problem on its device and in its precision, everything checked."""
     if isinstance(prior, str | tuple):
-        prior = registry.make("prior", prior)
+        prior = making.prior(prior)
     if isinstance(op, Problem):
         if y is not None:
             raise TypeError("the problem holds its own data: leave y out")
@@ -262,9 +263,11 @@ def algorithm_for(solver: Algorithm | Named, problem: Problem) -> Algorithm:
 
 
 def default_algorithm(problem: Problem) -> Algorithm:
-    """The core's own choice: direct without a prior, CG for quadratic priors, else ADMM."""
+    """The core's own choice: direct without a prior, feedforward for networks trained end to end, CG, else ADMM."""
     if problem.generator is not None:
         return registry.make("solver", "dip")
+    if any(isinstance(term.prior, Denoiser) and term.prior.end_to_end for term in problem.terms):
+        return Feedforward()
     if not problem.terms:
         return Direct()
     quadratic = all(isinstance(term.prior, Functional) and term.prior.quadratic for term in problem.terms)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from recon.entries import NetworkEntry, PriorEntry
+from recon.entries import Example, NetworkEntry, PriorEntry
 from recon.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    pass
+    from recon_networks.drunet import DRUNet as DRUNet
+    from recon_networks.unet import UNet as UNet
 
-_CLASSES: dict[str, str] = {}
+_CLASSES: dict[str, str] = {"DRUNet": "drunet", "UNet": "unet"}
 __all__ = sorted(_CLASSES)
 
 
@@ -24,7 +25,23 @@ def __getattr__(name: str) -> Any:
 @hookimpl
 def recon_networks() -> list[NetworkEntry]:
     """The architectures of this package."""
-    return []
+    return [
+        NetworkEntry(
+            name="unet",
+            factory="recon_networks.unet:UNet",
+            summary="U-Net: two convolutions a level, skips; residual by default",
+            examples=(Example({"channels": 4, "levels": 2}),),
+        ),
+        NetworkEntry(
+            name="drunet",
+            factory="recon_networks.drunet:DRUNet",
+            summary="DRUNet: denoiser of a given noise level, residual blocks without biases",
+            examples=(
+                Example({"channels": (4, 8), "blocks": 1}),
+                Example({"channels": (4, 8), "shuffle": 2}),
+            ),
+        ),
+    ]
 
 
 @hookimpl

@@ -176,14 +176,15 @@ def _solved(
     """The solution, with its problem's file in its provenance, and the problem's notes."""
     from h5py import is_hdf5
 
-    from recon import registry
+    from recon import making
     from recon.problem import Problem
     from recon.solvers.direct import Direct
+    from recon.solvers.feedforward import Feedforward
     from recon.solving import algorithm_for, solve
 
     prior: Prior | None = None
     for name in priors:
-        made = registry.make("prior", name)
+        made = making.prior(name)
         prior = made if prior is None else prior + made
     source = {"file": str(file.absolute()), "sha256": checksum(file)} if file.is_file() else {}
     if file.is_file() and not is_hdf5(file):
@@ -195,9 +196,11 @@ def _solved(
     problem.image_range = options.pop("image_range") or problem.image_range
     posed = problem.with_prior(prior)
     algorithm = algorithm_for(solver, posed)
-    if isinstance(algorithm, Direct) and limits:
+    if isinstance(algorithm, Direct | Feedforward) and limits:
+        direct = isinstance(algorithm, Direct)
+        what, remedy = ("direct", "give a --prior") if direct else ("feedforward", "say --solver admm")
         raise typer.BadParameter(
-            "the direct reconstruction takes one step: give a --prior, or leave the limits out",
+            f"the {what} reconstruction takes one step: {remedy}, or leave the limits out",
             param_hint=f"--{next(iter(limits)).replace('_', '-')}",
         )
     solution = solve(

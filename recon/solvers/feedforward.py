@@ -1,0 +1,132 @@
+"""One application of a learned prior: the network's image of the direct reconstruction."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from recon.channels import needs_operator
+from recon.learned import LearnedPrior, ModelError
+from recon.linear import Identity
+from recon.parameters import Param
+from recon.priors import Denoiser, Functional
+from recon.problem import Problem, Term
+from recon.solvers.algorithm import refuse_generator
+from recon.solvers.direct import DirectState, Done
+from recon.stopping import StoppingRule
+
+OTHER_UNIT = 8.0  # images of one unit differ less in their largest value
+
+
+class Feedforward:
+    """x = N(A^+ y): a network trained end to end, or a denoiser, applied once; N(A, y) if it is unrolled.
+
+    The image is mapped to the range that the network was trained on and back. Constraints beside the network
+    project its image.
+
+    Args:
+        sigma: noise level of the direct reconstruction, in the unit of the image, for a denoiser that asks for it;
+            ``"auto"`` estimates it from the direct reconstruction.
+    """
+
+    weighted = False  # nothing here depends on a prior's weight: none is searched for
+
+    def __init__(
+        self,
+        sigma: Annotated[
+            float | str,
+            Param("noise level of the direct reconstruction, or 'auto'", unit="unit of the image"),
+        ] = "auto",
+    ) -> None:
+        try:
+            value = math.nan if sigma == "auto" else float(sigma)
+        except ValueError:
+            value = -1.0
+        if sigma != "auto" and not 0 <= value < math.inf:
+            raise ValueError(f"sigma must be a number >= 0 or 'auto', got {sigma!r}")
+        self.sigma: float | str = "auto" if sigma == "auto" else value
+
+    def start(self, problem: Problem) -> DirectState:
+        """The image: everything is done here.
+
+        Raises:
+            ValueError: no denoiser or network, or more than one; another range or operator than it was trained with.
+        """
+        refuse_generator(problem, "feedforward")
+        networks = [term for term in problem.terms if isinstance(term.prior, Denoiser)]
+        others = [
+            term
+            for term in problem.terms
+            if isinstance(term.prior, Functional) and not (term.constraint and isinstance(term.K, Identity))
+        ]
+        if len(networks) != 1 or others:
+            named = ", ".join(type(term.prior).__name__ for term in problem.terms) or "none"
+            raise ValueError(
+                "solver='feedforward' applies one network or denoiser (beside constraints on the image), got the "
+                f"priors {named}: choose solver='admm' for sums of functionals"
+            )
+        image = self._applied(problem, networks[0])
+        return DirectState(problem.project(image))
+
+    def _applied(self, problem: Problem, term: Term) -> Tensor:
+        prior, scaling = term.prior, term.scaling
+        assert isinstance(prior, Denoiser)
+        if isinstance(prior, LearnedPrior) and prior.end_to_end:
+            prior.check_operator(problem.operator)
+            _check_range(problem, prior)
+            if needs_operator(prior.network):
+                data = scaling.factor * problem.usable_data
+                if scaling.offset:
+                    ones = torch.full(problem.operator.domain_shape, scaling.offset, device=data.device)
+                    data = data + problem.operator(ones.to(problem.start.dtype))
+                learned = prior.reconstruct(problem.operator, data)
+                return _as(problem.start, (learned - scaling.offset) / scaling.factor)
+        direct = problem.operator.pinv(problem.usable_data)
+        mapped = scaling.factor * direct + scaling.offset
+        learned = prior.denoise(mapped, scaling.factor * self._levels(problem, direct))
+        return _as(direct, (learned - scaling.offset) / scaling.factor)
+
+    def _levels(self, problem: Problem, direct: Tensor) -> Tensor:
+        """Noise level of each direct reconstruction, ``(B,)``."""
+        if self.sigma == "auto":
+            return Identity(problem.operator.domain_shape).noise_level(direct).to(problem.strength)
+        return torch.full_like(problem.strength, float(self.sigma))
+
+    def step(self, problem: Problem, state: DirectState) -> DirectState:
+        """Nothing is left to do."""
+        return state
+
+    def image(self, state: DirectState) -> Tensor:
+        """The image."""
+        return state.x
+
+    def default_stop(self) -> StoppingRule:
+        """At once."""
+        return Done()
+
+    def __repr__(self) -> str:
+        return f"Feedforward(sigma={self.sigma!r})"
+
+
+def _check_range(problem: Problem, prior: LearnedPrior) -> None:
+    """Refuse images in another unit than those that the network was trained on, as far as ranges tell."""
+    trained, given = prior.image_range, problem.image_range
+    if trained is None or given is None:
+        return
+    ratio = (given[1] - given[0]) / (trained[1] - trained[0])
+    if not 1 / OTHER_UNIT < ratio < OTHER_UNIT:
+        unit = f" {prior.unit}" if prior.unit else ""
+        raise ModelError(
+            f"this network was trained end to end on images in {trained}{unit}, but these are said to be in {given}: "
+            "bring them to that unit, or use the network as a denoiser (solver='admm')"
+        )
+
+
+def _as(like: Tensor, image: Tensor) -> Tensor:
+    """The image as real or complex as another."""
+    if image.is_complex() and not like.is_complex():
+        return image.real.to(like.dtype)
+    return image.to(like.dtype)

@@ -1,0 +1,344 @@
+"""What is trained on: images, pairs, or two unpaired collections, from tensors, data sets, files and folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from recon.problem import as_numbers
+from recon.training.objective import seeded
+
+CACHED_BYTES = 2**30  # of decoded files that stay in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One sample in its own unit: what was measured, a degraded image, a true image; whatever there is."""
+
+    target: Tensor | None = None
+    input: Tensor | None = None
+    data: Tensor | None = None
+
+
+class Source(Protocol):
+    """Samples by place; `group` names whose they are, for splits by patient."""
+
+    description: str
+
+    def __len__(self) -> int: ...
+
+    def sample(self, place: int) -> Sample:
+        """The sample at a place."""
+
+    def group(self, place: int) -> str:
+        """Whose sample it is: samples of one group are on the same side of every split."""
+
+
+class Images:
+    """Images alone: targets, of which data are simulated, or to which noise is added.
+
+    Args:
+        items: a sequence of images.
+        description: in words, for the model card.
+        groups: whose each image is; None: each its own.
+    """
+
+    def __init__(
+        self, items: Sequence[Any], description: str, groups: Callable[[int], str] | None = None
+    ) -> None:
+        self.items, self.description, self._groups = items, description, groups
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def sample(self, place: int) -> Sample:
+        """The image at a place."""
+        return Sample(target=_checked(self.items[place], f"image {place} of {self.description}"))
+
+    def group(self, place: int) -> str:
+        """Whose it is."""
+        return str(place) if self._groups is None else self._groups(place)
+
+
+class Pairs:
+    """Pairs: measured data, or degraded images, and the true image of each.
+
+    Args:
+        items: a sequence of pairs (data or degraded image, true image).
+        description: in words, for the model card.
+        measured: whether the first of a pair are measured data.
+        groups: whose each pair is; None: each its own.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        description: str,
+        *,
+        measured: bool,
+        groups: Callable[[int], str] | None = None,
+    ) -> None:
+        self.items, self.description, self.measured, self._groups = items, description, measured, groups
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def sample(self, place: int) -> Sample:
+        """The pair at a place."""
+        label = f"pair {place} of {self.description}"
+        first, second = self.items[place]
+        given, target = _checked(first, f"the first of {label}"), _checked(second, f"the second of {label}")
+        if self.measured:
+            return Sample(target=target, data=given)
+        if given.shape != target.shape:
+            raise ValueError(
+                f"{label} does not match: an image {tuple(given.shape)} beside a true image "
+                f"{tuple(target.shape)}"
+            )
+        return Sample(target=target, input=given)
+
+    def group(self, place: int) -> str:
+        """Whose it is."""
+        return str(place) if self._groups is None else self._groups(place)
+
+
+class Unpaired:
+    """Two collections that have nothing to do with each other: inputs of one, targets of the other.
+
+    A sample is the input at its place and a target drawn at random, anew in every epoch.
+
+    Args:
+        inputs: images of the one kind: whatever `as_source` takes for images.
+        targets: images of the other kind.
+    """
+
+    def __init__(self, inputs: Any, targets: Any) -> None:
+        first, second = as_source(inputs, label="inputs"), as_source(targets, label="targets")
+        if not isinstance(first, Images) or not isinstance(second, Images):
+            raise TypeError("unpaired data are two collections of images, not of pairs")
+        self.inputs, self.targets = first, second
+        self.description = f"{first.description} beside {second.description}, unpaired"
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def sample(self, place: int, draw: int = 0) -> Sample:
+        """The input at a place, and the target that `draw` stands for."""
+        other = int(torch.randint(len(self.targets), (), generator=seeded(draw, place, 7)))
+        return Sample(target=self.targets.sample(other).target, input=self.inputs.sample(place).target)
+
+    def group(self, place: int) -> str:
+        """Whose input it is."""
+        return self.inputs.group(place)
+
+
+def as_source(
+    data: Any, *, op: Any = None, label: str = "data", planes: int = 2, water: float | None = None
+) -> Any:
+    """What is trained on, from what a user gives.
+
+    Args:
+        data: images ``(N, *shape)`` as a tensor or an array; a list of images; two of these as a tuple: the first of
+            pairs and the true images; a data set with a length whose items are images or pairs; the name of one
+            (``"ellipses:size=64"``, ``("patients", {"folder": ...})``); a file or a folder of files that
+            `recon.load` reads, or of problem files; or a source already.
+        op: the operator: the first of pairs that have the shape of its data are data.
+        label: for errors.
+        planes: trailing axes of one image in a file; leading axes are slices.
+        water: attenuation of water [1/mm] by which files in HU become 1/mm; None leaves HU.
+
+    Raises:
+        ValueError, TypeError, OSError: nothing to train on, or pairs that do not match.
+    """
+    if isinstance(data, Images | Pairs | Unpaired):
+        return data
+    if isinstance(data, Path) or (isinstance(data, str) and Path(data).exists()):
+        return _of_files(Path(data), op=op, planes=planes, water=water)
+    if isinstance(data, str) or (isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], str)):
+        from recon import registry
+
+        name = data if isinstance(data, str) else data[0]
+        data = registry.make("dataset", data)
+        label = name
+        if hasattr(data, "data") and isinstance(data.data, Tensor):  # a sample: one scan
+            data = _planes_of(data, planes, water)
+    if isinstance(data, tuple) and len(data) == 2:
+        return _of_two(data, op, label)
+    if isinstance(data, Tensor) or hasattr(data, "__array__"):
+        images = as_numbers(data, label)
+        if images.ndim < planes + 1:
+            raise ValueError(
+                f"{label} of shape {tuple(images.shape)} is a single image: give images (N, *shape)"
+            )
+        return Images(images, f"{len(images)} images given as a tensor")
+    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+        raise TypeError(
+            f"{label} must be images (a tensor, a list), pairs, a data set, a file or a folder, got "
+            f"{type(data).__name__}" + ("; there is no such file or folder" if isinstance(data, str) else "")
+        )
+    return _of_dataset(data, op, label)
+
+
+def split(source: Any, validation: float, seed: int) -> tuple[list[int], list[int]]:
+    """Places to train on and places to validate on; whole groups (patients) on one side.
+
+    The same for the same names and seed, whatever the order.
+
+    Raises:
+        ValueError: a fraction outside [0, 1), or too few groups.
+    """
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation is a fraction in [0, 1) or data of its own, got {validation}")
+    places = list(range(len(source)))
+    if validation == 0:
+        return places, []
+    groups = [source.group(place) for place in places]
+    names = sorted(set(groups), key=lambda name: (hashlib.sha256(f"{seed}:{name}".encode()).digest(), name))
+    held = max(1, round(validation * len(names)))
+    if held >= len(names):
+        raise ValueError(
+            f"{source.description} has {len(names)} patient or image: too few to hold some out; give "
+            "validation=0, or validation data of their own"
+        )
+    apart = set(names[:held])
+    return (
+        [place for place in places if groups[place] not in apart],
+        [place for place in places if groups[place] in apart],
+    )
+
+
+def _checked(image: Any, label: str) -> Tensor:
+    tensor = as_numbers(getattr(image, "data", image) if not isinstance(image, Tensor) else image, label)
+    if tensor.dtype == torch.float64:
+        tensor = tensor.float()
+    elif tensor.dtype == torch.complex128:
+        tensor = tensor.to(torch.complex64)
+    if not bool(torch.isfinite(tensor).all()):
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise ValueError(f"{label} holds {bad} NaN or infinite of {tensor.numel()} values")
+    return tensor
+
+
+def _is_data(first: Tensor, op: Any) -> bool:
+    return op is not None and tuple(first.shape) == tuple(op.range_shape)
+
+
+def _of_two(data: tuple[Any, Any], op: Any, label: str) -> Pairs:
+    first, second = data
+    if len(first) != len(second):
+        raise ValueError(f"{label}: {len(first)} inputs beside {len(second)} true images: they must be pairs")
+    if not len(first):
+        raise ValueError(f"{label} is empty: nothing to train on")
+    measured = _is_data(_checked(first[0], label), op)
+    return Pairs(list(zip(first, second, strict=True)), f"{len(first)} given pairs", measured=measured)
+
+
+def _of_dataset(data: Any, op: Any, label: str) -> Any:
+    if not len(data):
+        raise ValueError(f"{label} is empty: nothing to train on")
+    first = data[0]
+    groups = getattr(data, "patient_of", None)
+    name = type(data).__name__
+    split_name = getattr(data, "split", getattr(data, "part", ""))
+    text = f"{len(data)} items of {label if name in ('list', 'tuple') else name}"
+    text += f", split {split_name}" if isinstance(split_name, str) and split_name else ""
+    if isinstance(first, tuple | list) and len(first) == 2:
+        measured = _is_data(_checked(first[0], label), op)
+        return Pairs(data, text, measured=measured, groups=groups)
+    return Images(data, text, groups)
+
+
+def _of_files(path: Path, *, op: Any, planes: int, water: float | None) -> Any:
+    """The images, or the problems, in a file or below a folder; a subfolder is one patient."""
+    if path.is_dir():
+        files = sorted(
+            item
+            for item in path.rglob("*")
+            if item.is_file() and not any(part.startswith(".") for part in item.relative_to(path).parts)
+        )
+    else:
+        files = [path]
+    if not files:
+        raise ValueError(f"{path} holds no file: nothing to train on")
+    loaded = _Files(files, path, planes, water)
+    if loaded.problems:
+        return Pairs(loaded, f"{len(loaded)} problems in {path.name}", measured=True, groups=loaded.group)
+    return Images(loaded, f"{len(loaded)} images in {path.name}", loaded.group)
+
+
+class _Files:
+    """The slices in files, one after the other; decoded files stay in memory up to a limit."""
+
+    def __init__(self, files: Sequence[Path], root: Path, planes: int, water: float | None) -> None:
+        self.root, self.planes, self.water = root, planes, water
+        self.places: list[tuple[Path, int]] = []
+        self.cache: dict[Path, Any] = {}
+        self.held = 0
+        kinds = set()
+        for file in files:
+            content = self._read(file)
+            kinds.add(isinstance(content, list))
+            self.places += [(file, number) for number in range(len(content))]
+        if len(kinds) > 1:
+            raise ValueError(f"{root} holds both images and problem files: train on one kind")
+        self.problems = kinds == {True}
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, place: int) -> Any:
+        file, number = self.places[place]
+        return self._read(file)[number]
+
+    def group(self, place: int) -> str:
+        """The first folder below the root, or the file itself."""
+        parts = self.places[place][0].relative_to(self.root).parts if self.root.is_dir() else ()
+        return parts[0] if parts else self.root.name
+
+    def _read(self, file: Path) -> Any:
+        """The slices of a file ``(slices, *plane)``, or (data, reference) of each item of a problem."""
+        if file in self.cache:
+            return self.cache[file]
+        content: Any = _problem_pairs(file)
+        if content is None:
+            from recon.loading import load
+
+            content = _planes_of(load(file), self.planes, self.water)
+        size = sum(part.nbytes for pair in content for part in (pair if isinstance(pair, tuple) else (pair,)))
+        if self.held + size <= CACHED_BYTES:
+            self.cache[file] = content
+            self.held += size
+        return content
+
+
+def _problem_pairs(file: Path) -> list[tuple[Tensor, Tensor]] | None:
+    """Data and reference of a problem's items; None for every other file."""
+    from recon.commands.existing import PROBLEM, kind_of
+
+    if file.suffix not in (".h5", ".hdf5") or kind_of(file) != PROBLEM:
+        return None
+    from recon.problem import Problem
+
+    problem = Problem.load(file)
+    if problem.reference is None:
+        raise ValueError(f"{file} holds data without a reference: there is nothing to learn from")
+    return list(zip(problem.y, problem.reference, strict=True))
+
+
+def _planes_of(loaded: Any, planes: int, water: float | None) -> Tensor:
+    """The slices of what was loaded, ``(slices, *plane)``; padding of a CT counts as air."""
+    data: Tensor = loaded.data
+    if loaded.unit == "HU":
+        if water is not None:
+            data = loaded.attenuation(water=water)
+        elif loaded.valid is not None:
+            data = data.where(loaded.valid, -1000.0)
+    if data.ndim < planes:
+        raise ValueError(f"{loaded.source} has {data.ndim} axes, images have {planes}")
+    return data.reshape(-1, *data.shape[data.ndim - planes :])
