@@ -9,10 +9,51 @@ from recon.entries import Example, NetworkEntry, PriorEntry
 from recon.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from recon_networks.adler_unet import AdlerUNet as AdlerUNet
+    from recon_networks.admm_net import ADMMNet as ADMMNet
+    from recon_networks.dival_unet import DivalUNet as DivalUNet
+    from recon_networks.dncnn import DnCNN as DnCNN
     from recon_networks.drunet import DRUNet as DRUNet
+    from recon_networks.fastmri_unet import FastMRIUNet as FastMRIUNet
+    from recon_networks.fbpconvnet import FBPConvNet as FBPConvNet
+    from recon_networks.learned_gradient import LearnedGradient as LearnedGradient
+    from recon_networks.learned_primal_dual import LearnedPrimalDual as LearnedPrimalDual
+    from recon_networks.modl import MoDL as MoDL
+    from recon_networks.patchgan import PatchGAN as PatchGAN
+    from recon_networks.red_cnn import REDCNN as REDCNN
+    from recon_networks.resnet_generator import ResNetGenerator as ResNetGenerator
+    from recon_networks.scae import SCAE as SCAE
+    from recon_networks.snlae import SNLAE as SNLAE
+    from recon_networks.splitting_discriminator import SplittingDiscriminator as SplittingDiscriminator
+    from recon_networks.staged import StagedNetwork as StagedNetwork
     from recon_networks.unet import UNet as UNet
+    from recon_networks.variational import VariationalNetwork as VariationalNetwork
+    from recon_networks.wgan_vgg import WGANVGGCritic as WGANVGGCritic
+    from recon_networks.wgan_vgg import WGANVGGGenerator as WGANVGGGenerator
 
-_CLASSES: dict[str, str] = {"DRUNet": "drunet", "UNet": "unet"}
+_CLASSES: dict[str, str] = {
+    "ADMMNet": "admm_net",
+    "AdlerUNet": "adler_unet",
+    "DRUNet": "drunet",
+    "DivalUNet": "dival_unet",
+    "DnCNN": "dncnn",
+    "FBPConvNet": "fbpconvnet",
+    "FastMRIUNet": "fastmri_unet",
+    "LearnedGradient": "learned_gradient",
+    "LearnedPrimalDual": "learned_primal_dual",
+    "MoDL": "modl",
+    "PatchGAN": "patchgan",
+    "REDCNN": "red_cnn",
+    "ResNetGenerator": "resnet_generator",
+    "SCAE": "scae",
+    "SNLAE": "snlae",
+    "SplittingDiscriminator": "splitting_discriminator",
+    "StagedNetwork": "staged",
+    "UNet": "unet",
+    "VariationalNetwork": "variational",
+    "WGANVGGCritic": "wgan_vgg",
+    "WGANVGGGenerator": "wgan_vgg",
+}
 __all__ = sorted(_CLASSES)
 
 
@@ -40,6 +81,155 @@ def recon_networks() -> list[NetworkEntry]:
                 Example({"channels": (4, 8), "blocks": 1}),
                 Example({"channels": (4, 8), "shuffle": 2}),
             ),
+        ),
+        NetworkEntry(
+            name="fbpconvnet",
+            factory="recon_networks.fbpconvnet:FBPConvNet",
+            summary="U-Net with batch norm and a residual (Jin et al. 2017) for filtered back-projections",
+            domain="real",
+            examples=(Example({"width": 2, "scales": 3}),),
+        ),
+        NetworkEntry(
+            name="fastmri_unet",
+            factory="recon_networks.fastmri_unet:FastMRIUNet",
+            summary="U-Net with instance norm, the baseline of the fastMRI challenge (Zbontar et al. 2018)",
+            domain="real",
+            examples=(Example({"width": 2, "scales": 3}), Example({"width": 2, "scales": 2, "dropout": 0.2})),
+        ),
+        NetworkEntry(
+            name="dival_unet",
+            factory="recon_networks.dival_unet:DivalUNet",
+            summary="slim U-Net of the LoDoPaB-CT and ellipses benchmarks (Leuschner et al. 2021)",
+            domain="real",
+            examples=(Example({"widths": (3, 4, 5), "skip_channels": 2}),),
+        ),
+        NetworkEntry(
+            name="adler_unet",
+            factory="recon_networks.adler_unet:AdlerUNet",
+            summary="the original U-Net with a residual (Adler and Oktem 2018)",
+            domain="real",
+            examples=(Example({"width": 2, "scales": 3}),),
+        ),
+        NetworkEntry(
+            name="red_cnn",
+            factory="recon_networks.red_cnn:REDCNN",
+            summary="RED-CNN (Chen et al. 2017): residual encoder-decoder for low-dose CT",
+            domain="real",
+            examples=(Example({"width": 4}), Example({"in_channels": 2, "width": 3, "last_relu": False})),
+        ),
+        NetworkEntry(
+            name="dncnn",
+            factory="recon_networks.dncnn:DnCNN",
+            summary="DnCNN (Zhang et al. 2017): predicts the noise",
+            domain="real",
+            examples=(Example({"width": 4, "depth": 4}), Example({"width": 4, "depth": 4, "norm": "none"})),
+        ),
+        NetworkEntry(
+            name="scae",
+            factory="recon_networks.scae:SCAE",
+            summary="stacked convolutional autoencoder (Liu et al. 2018)",
+            domain="real",
+            examples=(Example({"widths": (4, 6, 4)}),),
+        ),
+        NetworkEntry(
+            name="snlae",
+            factory="recon_networks.snlae:SNLAE",
+            summary="stacked non-local autoencoder (Liu et al. 2018): full layers on groups of similar patches",
+            domain="real",
+            examples=(Example({"widths": (16, 8), "patch": 4, "stride": 3, "search": 2}),),
+        ),
+        NetworkEntry(
+            name="wgan_vgg_generator",
+            factory="recon_networks.wgan_vgg:WGANVGGGenerator",
+            summary="generator of WGAN-VGG (Yang et al. 2018) for low-dose CT",
+            domain="real",
+            examples=(
+                Example({"width": 4, "depth": 3}),
+                Example({"width": 4, "depth": 3, "last_relu": False, "residual": True}),
+            ),
+        ),
+        NetworkEntry(
+            name="wgan_vgg_critic",
+            factory="recon_networks.wgan_vgg:WGANVGGCritic",
+            summary="critic of WGAN-VGG (Yang et al. 2018): one number a patch, no sigmoid",
+            domain="real",
+            tags=("critic",),
+            examples=(
+                Example({"size": 16, "widths": (3, 4), "features": 5}),
+                Example({"size": 17, "padding": 0, "widths": (3, 4), "features": 5}),
+            ),
+        ),
+        NetworkEntry(
+            name="resnet_generator",
+            factory="recon_networks.resnet_generator:ResNetGenerator",
+            summary="generator of CycleGAN (Zhu et al. 2017, Park): residual blocks between two halvings",
+            domain="real",
+            examples=(
+                Example({"width": 3, "blocks": 2}),
+                Example({"width": 3, "blocks": 1, "convolutions": 2, "norm": "instance", "residual": "none"}),
+                Example({"width": 3, "blocks": 1, "residual": "identity", "tanh": "before"}),
+            ),
+        ),
+        NetworkEntry(
+            name="patchgan",
+            factory="recon_networks.patchgan:PatchGAN",
+            summary="critic of every patch (Isola et al. 2017), 70 or 46 pixels wide",
+            domain="real",
+            tags=("critic",),
+            examples=(
+                Example({"width": 3, "layers": 1}),
+                Example({"width": 3, "layers": 2, "stride_one_block": False, "norm": "batch"}),
+            ),
+        ),
+        NetworkEntry(
+            name="splitting_discriminator",
+            factory="recon_networks.splitting_discriminator:SplittingDiscriminator",
+            summary="discriminator of eight layers (Liu et al. 2018): one logit an image",
+            domain="real",
+            tags=("critic",),
+            examples=(Example({"widths": (3, 4, 4, 4, 4, 4, 4)}),),
+        ),
+        NetworkEntry(
+            name="staged",
+            factory="recon_networks.staged:StagedNetwork",
+            summary="copies of one network, one for each outer loop of a splitting",
+            domain="real",
+            examples=(Example({"network": ("scae", {"widths": (3, 3)}), "stages": 2}),),
+        ),
+        NetworkEntry(
+            name="admm_net",
+            factory="recon_networks.admm_net:ADMMNet",
+            summary="ADMM-Net (Yang et al. 2016): unrolled ADMM with learned filters and shrinkage",
+            tags=("unrolled",),
+            examples=(Example({"stages": 2, "filters": 3}),),
+        ),
+        NetworkEntry(
+            name="learned_primal_dual",
+            factory="recon_networks.learned_primal_dual:LearnedPrimalDual",
+            summary="learned primal-dual (Adler and Oktem 2018), unrolled",
+            tags=("unrolled",),
+            examples=(Example({"iterations": 2, "primal": 2, "dual": 2, "features": 3, "layers": 2}),),
+        ),
+        NetworkEntry(
+            name="learned_gradient",
+            factory="recon_networks.learned_gradient:LearnedGradient",
+            summary="learned gradient descent (Adler and Oktem 2017), unrolled",
+            tags=("unrolled",),
+            examples=(Example({"iterations": 2, "memory": 1, "features": 3, "layers": 2}),),
+        ),
+        NetworkEntry(
+            name="modl",
+            factory="recon_networks.modl:MoDL",
+            summary="MoDL (Aggarwal et al. 2019): denoiser and data consistency in turn, unrolled",
+            tags=("unrolled",),
+            examples=(Example({"iterations": 2, "features": 3, "layers": 2}),),
+        ),
+        NetworkEntry(
+            name="variational_network",
+            factory="recon_networks.variational:VariationalNetwork",
+            summary="variational network with U-Nets (Sriram et al. 2020), unrolled",
+            tags=("unrolled",),
+            examples=(Example({"cascades": 2, "channels": 3, "levels": 2}),),
         ),
     ]
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from recon.testing.diagnosis import describe_adjoint as describe_adjoint
     from recon.testing.generation import Case as Case
     from recon.testing.generation import cases as cases
+    from recon.testing.networks import check_network as check_network
+    from recon.testing.networks import network_checks as network_checks
+    from recon.testing.objectives import check_objective as check_objective
+    from recon.testing.objectives import objective_checks as objective_checks
     from recon.testing.operators import check_operator as check_operator
     from recon.testing.operators import operator_checks as operator_checks
     from recon.testing.parametrised import conformance_test as conformance_test
@@ -30,11 +34,15 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "Case": "generation",
     "cases": "generation",
+    "check_network": "networks",
+    "check_objective": "objectives",
     "check_operator": "operators",
     "check_prior": "priors",
     "check_solver": "solvers",
     "conformance_test": "parametrised",
     "describe_adjoint": "diagnosis",
+    "network_checks": "networks",
+    "objective_checks": "objectives",
     "operator_checks": "operators",
     "prior_checks": "priors",
     "solver_checks": "solvers",

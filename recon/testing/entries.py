@@ -148,6 +148,7 @@ def check_declaration(found: Found, made: Any) -> None:
     entry, name = found.entry, type(made).__name__
     expected = {"operator": "a recon.LinearOperator", "prior": "a recon.Functional, Denoiser or Generator"}
     expected |= {"metric": "a recon.metrics.Metric", "noise": "a recon.Noise"}
+    expected |= {"network": "a torch.nn.Module", "objective": "a recon.training.objective.Objective"}
     expected |= {"solver": f"an object with {', '.join(ALGORITHM_METHODS)}"}
     if entry.kind in expected:
         require(

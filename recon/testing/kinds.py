@@ -13,23 +13,31 @@ ALGORITHM_METHODS = ("start", "step", "image", "default_stop")
 
 
 def kind_of(item: Any) -> str:
-    """The kind of an object or a class: "operator", "prior", "solver", "metric" or "noise"; "" for others."""
+    """The kind of an object or a class; "" for what cannot be recognised.
+
+    It is "operator", "prior", "solver", "metric", "noise" or "objective"; any other `nn.Module` is a "network".
+    """
+    from torch import nn
+
     from recon.linear import LinearOperator
     from recon.metrics import Metric
     from recon.priors import Prior
     from recon.simulate import Noise
+    from recon.training.objective import Objective
 
     for kind, base in (
         ("operator", LinearOperator),
         ("prior", Prior),
         ("metric", Metric),
         ("noise", Noise),
+        ("objective", Objective),
     ):
         if isinstance(item, base) or (isinstance(item, type) and issubclass(item, base)):
             return kind
     if all(callable(getattr(item, method, None)) for method in ALGORITHM_METHODS):
         return "solver"
-    return ""
+    is_module = isinstance(item, nn.Module) or (isinstance(item, type) and issubclass(item, nn.Module))
+    return "network" if is_module else ""
 
 
 def checks_of(item: Any, entry: Entry | None = None) -> Checks:
@@ -66,4 +74,12 @@ def _checks_of_kind(item: Any, entry: Entry | None) -> Checks:
 
         claims = isinstance(entry, NoiseEntry) and "zero mean" in entry.tags
         return noise_checks(item, zero_mean=claims)
+    if kind == "network":
+        from recon.testing.networks import network_checks
+
+        return network_checks(item)
+    if kind == "objective":
+        from recon.testing.objectives import objective_checks
+
+        return objective_checks(item)
     return {}

@@ -134,6 +134,8 @@ def _from_file(path: Path, rest: str, kinds: tuple[str, ...]) -> dict[str, Any]:
         if inspect.isclass(value) and value.__module__ == module.__name__ and kind_of(value) in kinds
     ]
     if not rest:
+        if others := [name for name in fitting if kind_of(vars(module)[name]) != "network"]:
+            fitting = others  # networks beside another item are its parts
         if len(fitting) != 1:
             raise TargetError(
                 f"{path.name} defines {', '.join(fitting) or 'nothing that can be checked'}: "
@@ -213,7 +215,7 @@ def _executed(path: Path) -> Any:
 def _any_of(kinds: tuple[str, ...]) -> str:
     """The kinds among these of which an object can be recognised, in words."""
     words = {"operator": "an operator", "prior": "a prior", "solver": "a solver", "metric": "a metric"}
-    words["noise"] = "a noise model"
+    words |= {"noise": "a noise model", "network": "a network", "objective": "a training objective"}
     named = [words[kind] for kind in kinds if kind in words] or [
         f"of a kind that can be checked ({kinds[0]})"
     ]

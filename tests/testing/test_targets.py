@@ -86,7 +86,7 @@ def test_a_distribution_and_its_kinds():
     assert items("recon", "prior")[0] == "recon/box"
     assert items("recon", "priors") == items("recon", "prior")
     assert set(items("recon", "plugin")) == {
-        f"recon:{name}" for name in ("bridges", "core", "data", "operators", "priors")
+        f"recon:{name}" for name in ("bridges", "core", "data", "networks", "operators", "priors")
     }
     assert items("recon:priors", "plugin") == ["recon:priors"]
     assert {case.kind for case in cases("recon", "noise")} == {"noise"}
@@ -97,7 +97,8 @@ def test_objects_and_classes():
     assert items(Magnitudes(0.1)) == ["Magnitudes"]
     assert items(recon.CG) == items(recon.CG()) == ["CG"]
     with pytest.raises(
-        TargetError, match="a int is not an operator, a prior, a solver, a metric or a noise model"
+        TargetError,
+        match="a int is not an operator, a prior, a network, a solver, a training objective, a metric or a noise model",
     ):
         items(3)
     with pytest.raises(TargetError, match="a CG is not a prior: there is nothing to check"):
