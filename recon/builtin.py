@@ -33,6 +33,12 @@ def recon_solvers() -> list[SolverEntry]:
             summary="a trained network applied once to the direct reconstruction",
             needs=("network",),
         ),
+        SolverEntry(
+            name="splitting",
+            factory="recon.solvers.splitting:Splitting",
+            summary="a learned network and the data in turn, with functionals beside the data",
+            needs=("adjoint", "network"),
+        ),
     ]
 
 
@@ -49,6 +55,11 @@ def recon_objectives() -> list[ObjectiveEntry]:
             name="denoising",
             factory="recon.training.supervised:Denoising",
             summary="a denoiser over a range of noise levels, for plug-and-play",
+        ),
+        ObjectiveEntry(
+            name="splitting",
+            factory="recon.training.splitting:SplitTraining",
+            summary="weights and inputs of a network in turn, split from the inversion; with a critic or without",
         ),
     ]
 

@@ -157,8 +157,8 @@ class _ReconstructionLayer:
     def _by_fft(self, right: Tensor, energy: Tensor) -> Tensor:
         assert self.symbol is not None
         total = self.symbol + energy
-        total = torch.where(total == 0, 1e-6, total)
-        return torch.fft.ifft2(torch.fft.fft2(right) / total).real
+        inverse = torch.where(total > 1e-6, 1 / total.clamp_min(1e-6), 0)  # what neither sees stays zero
+        return torch.fft.ifft2(torch.fft.fft2(right) * inverse).real
 
     def _by_cg(self, right: Tensor, energy: Tensor) -> Tensor:
         """Conjugate gradients from the last image; every step is differentiable."""

@@ -26,7 +26,9 @@ class StagedNetwork(nn.Module):
 
     def __init__(
         self,
-        network: Annotated[Any, Param("the network, by name such as scae")] = "scae",
+        network: Annotated[
+            str | tuple[str, dict[str, Any]] | nn.Module, Param("the network, by name such as scae")
+        ] = "scae",
         stages: Annotated[int, Param("outer loops", ge=1)] = 5,
     ) -> None:
         from recon import registry

@@ -130,11 +130,15 @@ def read_images(size: Size, folder: str | Path | None = None, test: Sequence[str
     """
     if folder is None:
         return _shipped(size)
-    paths = sorted(path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith("."))
+    paths = sorted(
+        path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith(".")
+    )
     held = [Path(path) for path in test] or paths[max(len(paths) - size.test, 0) :]
     training = [path for path in paths if path not in held][: size.train]
     if not training:
-        raise ValueError(f"{folder} has {len(paths)} files: there must be more than the {size.test} test images")
+        raise ValueError(
+            f"{folder} has {len(paths)} files: there must be more than the {size.test} test images"
+        )
     return Images(
         torch.stack([_square(path, size.side) for path in training]),
         torch.stack([_square(path, size.side) for path in held[: size.test]]),
@@ -243,13 +247,7 @@ def _admm_net(
     measured: Measured, size: Size, folder: Path, seed: int, device: str
 ) -> tuple[Tensor, dict[str, Any]]:
     prior = _trained(
-        measured,
-        ("admm_net", {"stages": size.stages}),
-        "supervised",
-        size,
-        folder,
-        seed,
-        device,
+        measured, ("admm_net", {"stages": size.stages}), "supervised", size, folder, seed, device
     )
     image = solve(measured.op, prior, measured.test, solver="feedforward", image_range=(0.0, 1.0)).image
     return image, {"stages": size.stages}
@@ -307,6 +305,7 @@ def _trained(
         validation=0,
         monitor="last",
         image_range=(0.0, 1.0),
+        complex_as="separate",
         epochs=size.loops * size.epochs,
         batch=size.batch,
         lr=1e-3,
@@ -329,7 +328,9 @@ def _square(path: Path, side: int) -> Tensor:
     image = load(path).data
     image = (image.abs() if image.is_complex() else image).float().squeeze()
     if image.ndim != 2 or min(image.shape) < side:
-        raise ValueError(f"{path}: expected an image of at least {side} x {side} pixels, got {tuple(image.shape)}")
+        raise ValueError(
+            f"{path}: expected an image of at least {side} x {side} pixels, got {tuple(image.shape)}"
+        )
     return _reduced(image, side)
 
 
@@ -342,9 +343,21 @@ def _reduced(image: Tensor, side: int) -> Tensor:
 
 
 def _shipped(size: Size) -> Images:
-    """Pieces of a brain slice to train on, and whole slices that ship to test on."""
-    brain = load(registry.make("dataset", "samples").path("mr_brain")).data.float()
-    raise NotImplementedError(brain)
+    """Pieces of one brain slice that ships to train on, a slice of another scanner to test on."""
+    brain = registry.make("dataset", "mr_brain").data.float().squeeze()
+    generator = torch.Generator().manual_seed(0)
+    pieces: list[Tensor] = []
+    while len(pieces) < size.train:
+        row, column = (
+            int(torch.randint(length - 2 * size.side, (), generator=generator)) for length in brain.shape
+        )
+        piece = brain[row : row + 2 * size.side, column : column + 2 * size.side]
+        if float((piece > 0.1 * brain.max()).float().mean()) > 0.3:  # not air
+            pieces.append(_reduced(piece, size.side))
+    kspace = registry.make("dataset", "kspace_brain").data.to(torch.complex64)
+    full = registry.make("operator", "mri_cartesian", mask=torch.ones(kspace.shape))
+    test = _reduced(full.pinv(kspace).abs(), size.side)
+    return Images(torch.stack(pieces), test[None], "pieces of one brain slice that ships")
 
 
 def _digest(images: Images, size: Size, seed: int) -> str:

@@ -87,7 +87,13 @@ def order_checks(scores: Mapping[Row, Mapping[str, float]]) -> list[Check]:
     for row in (row for row in ROWS if row in scores):
         mine = scores[row]
         printed = {name: PUBLISHED[row][place][0] for place, name in enumerate(METHODS)}
-        for low, high in (("zero_filled", "tv"), ("tv", "scae"), ("tv", "snlae"), ("tv", "gan"), ("admm_net", "scae")):
+        for low, high in (
+            ("zero_filled", "tv"),
+            ("tv", "scae"),
+            ("tv", "snlae"),
+            ("tv", "gan"),
+            ("admm_net", "scae"),
+        ):
             if low in mine and high in mine:
                 checks.append(
                     Check(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.parameters import Param
+from recon.priors import Prior
 from recon.problem import Problem
 from recon.solvers.algorithm import map_tensors, select
 from recon.solvers.splitting import Splitting, SplittingState
@@ -66,7 +67,10 @@ class SplitTraining(Objective):
         rho: Annotated[float, Param("penalty of the split", gt=0)] = 0.5,
         eta: Annotated[float, Param("weight of the data, A divided by its norm", gt=0)] = 5.0,
         loops: Annotated[int, Param("outer loops", ge=1)] = 5,
-        prior: Annotated[Any, Param("functionals in the data step, such as tv:weight=1e-3")] = None,
+        prior: Annotated[
+            str | tuple[str, dict[str, Any]] | Prior | None,
+            Param("functionals in the data step, such as tv:weight=1e-3"),
+        ] = None,
         decay: Annotated[float, Param("factor of their weights a loop", gt=0, le=1)] = 1.0,
         input_step: Annotated[
             InputStep, Param("how the input moves: truth (as published) or inference")
@@ -75,14 +79,17 @@ class SplitTraining(Objective):
         input_rate: Annotated[float, Param("length of those steps", unit="of the range", gt=0)] = 0.01,
         content: Annotated[float, Param("weight of the distance from the true image", ge=0)] = 1.0,
         adversarial: Annotated[float, Param("weight of the critic; 0: none", ge=0)] = 0.0,
-        critic: Annotated[Any, Param("the critic: a network by name")] = "splitting_discriminator",
+        critic: Annotated[
+            str | tuple[str, dict[str, Any]] | nn.Module, Param("the critic: a network by name")
+        ] = "splitting_discriminator",
     ) -> None:
         self.solver = Splitting(rho, eta, decay=decay, loops=loops)
         if input_step not in ("truth", "inference"):
             raise ValueError(f"input_step must be 'truth' or 'inference', got {input_step!r}")
         if not (content > 0 or adversarial > 0):
             raise ValueError("content and adversarial are both 0: there is nothing to train on")
-        self.loops, self.prior = loops, prior
+        self.loops, self.prior_name = loops, prior
+        self.prior: Prior | None = None
         self.input_step, self.input_steps, self.input_rate = input_step, input_steps, input_rate
         self.content, self.adversarial, self.critic_name = content, adversarial, critic
         self.critic: nn.Module | None = None
@@ -100,8 +107,8 @@ class SplitTraining(Objective):
         super().prepare(setting)
         if setting.op is None:
             raise ValueError("objective='splitting' inverts an operator: give op=...")
-        if isinstance(self.prior, str | tuple):
-            self.prior = registry.make("prior", self.prior)
+        named = self.prior_name
+        self.prior = registry.make("prior", named) if isinstance(named, str | tuple) else named
         if self.adversarial > 0:
             made = self.critic_name
             self.critic = registry.make("network", made) if isinstance(made, str | tuple) else made
