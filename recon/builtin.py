@@ -45,6 +45,12 @@ def recon_solvers() -> list[SolverEntry]:
             summary="a trained network applied once to the direct reconstruction",
             needs=("network",),
         ),
+        SolverEntry(
+            name="splitting",
+            factory="recon.solvers.splitting:Splitting",
+            summary="a learned network and the data in turn, with functionals beside the data",
+            needs=("adjoint", "network"),
+        ),
     ]
 
 
@@ -82,6 +88,11 @@ def recon_objectives() -> list[ObjectiveEntry]:
             factory="recon.training.cyclegan:CycleGAN",
             summary="two networks translate between two kinds of images, without pairs",
             examples=(Example({"critic": "patchgan:channels=4,layers=1", "pool": 4}),),
+        ),
+        ObjectiveEntry(
+            name="splitting",
+            factory="recon.training.splitting:SplitTraining",
+            summary="weights and inputs of a network in turn, split from the inversion; with a critic or without",
         ),
     ]
 

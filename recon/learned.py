@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import Any
@@ -89,6 +90,15 @@ class LearnedPrior(Denoiser):
             data = data.to(weight.dtype)
         image: Tensor = self.network(op, data)
         return image
+
+    def at(self, loop: int) -> LearnedPrior:
+        """The prior of an outer loop of a splitting: of a network with weights for each loop, those; else itself."""
+        stage = getattr(self.network, "at", None)
+        if stage is None:
+            return self
+        prior = copy.copy(self)
+        prior._modules = {**self._modules, "network": stage(loop)}
+        return prior
 
     def check_operator(self, op: LinearOperator) -> None:
         """Refuse another operator than that which it was trained with.

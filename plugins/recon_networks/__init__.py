@@ -10,35 +10,47 @@ from recon.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from recon_networks.adler_unet import AdlerUNet as AdlerUNet
+    from recon_networks.admm_net import ADMMNet as ADMMNet
     from recon_networks.dival_unet import DivalUNet as DivalUNet
     from recon_networks.dncnn import DnCNN as DnCNN
     from recon_networks.drunet import DRUNet as DRUNet
     from recon_networks.fastmri_unet import FastMRIUNet as FastMRIUNet
     from recon_networks.fbpconvnet import FBPConvNet as FBPConvNet
+    from recon_networks.learned_gradient import LearnedGradient as LearnedGradient
+    from recon_networks.learned_primal_dual import LearnedPrimalDual as LearnedPrimalDual
+    from recon_networks.modl import MoDL as MoDL
     from recon_networks.patchgan import PatchGAN as PatchGAN
     from recon_networks.red_cnn import REDCNN as REDCNN
     from recon_networks.resnet_generator import ResNetGenerator as ResNetGenerator
     from recon_networks.scae import SCAE as SCAE
     from recon_networks.snlae import SNLAE as SNLAE
     from recon_networks.splitting_discriminator import SplittingDiscriminator as SplittingDiscriminator
+    from recon_networks.staged import StagedNetwork as StagedNetwork
     from recon_networks.unet import UNet as UNet
+    from recon_networks.variational import VariationalNetwork as VariationalNetwork
     from recon_networks.wgan_vgg import WGANVGGCritic as WGANVGGCritic
     from recon_networks.wgan_vgg import WGANVGGGenerator as WGANVGGGenerator
 
 _CLASSES: dict[str, str] = {
+    "ADMMNet": "admm_net",
     "AdlerUNet": "adler_unet",
     "DRUNet": "drunet",
     "DivalUNet": "dival_unet",
     "DnCNN": "dncnn",
     "FBPConvNet": "fbpconvnet",
     "FastMRIUNet": "fastmri_unet",
+    "LearnedGradient": "learned_gradient",
+    "LearnedPrimalDual": "learned_primal_dual",
+    "MoDL": "modl",
     "PatchGAN": "patchgan",
     "REDCNN": "red_cnn",
     "ResNetGenerator": "resnet_generator",
     "SCAE": "scae",
     "SNLAE": "snlae",
     "SplittingDiscriminator": "splitting_discriminator",
+    "StagedNetwork": "staged",
     "UNet": "unet",
+    "VariationalNetwork": "variational",
     "WGANVGGCritic": "wgan_vgg",
     "WGANVGGGenerator": "wgan_vgg",
 }
@@ -181,6 +193,53 @@ def recon_networks() -> list[NetworkEntry]:
             summary="discriminator of eight layers (Liu et al. 2018): one logit an image",
             tags=("critic",),
             examples=(Example({"channels": (3, 4, 4, 4, 4, 4, 4)}),),
+        ),
+        NetworkEntry(
+            name="staged",
+            factory="recon_networks.staged:StagedNetwork",
+            summary="copies of one network, one for each outer loop of a splitting",
+            domain="real",
+            examples=(
+                Example(
+                    {"network": ("scae", {"channels": (3, 3)}), "stages": 2},
+                    expected_failures={"gradients": "only the copy of the present loop is trained"},
+                ),
+            ),
+        ),
+        NetworkEntry(
+            name="admm_net",
+            factory="recon_networks.admm_net:ADMMNet",
+            summary="ADMM-Net (Yang et al. 2016): unrolled ADMM with learned filters and shrinkage",
+            tags=("unrolled",),
+            examples=(Example({"stages": 2, "filters": 3}),),
+        ),
+        NetworkEntry(
+            name="learned_primal_dual",
+            factory="recon_networks.learned_primal_dual:LearnedPrimalDual",
+            summary="learned primal-dual (Adler and Oktem 2018), unrolled",
+            tags=("unrolled",),
+            examples=(Example({"iterations": 2, "primal": 2, "dual": 2, "features": 3, "layers": 2}),),
+        ),
+        NetworkEntry(
+            name="learned_gradient",
+            factory="recon_networks.learned_gradient:LearnedGradient",
+            summary="learned gradient descent (Adler and Oktem 2017), unrolled",
+            tags=("unrolled",),
+            examples=(Example({"iterations": 2, "memory": 1, "features": 3, "layers": 2}),),
+        ),
+        NetworkEntry(
+            name="modl",
+            factory="recon_networks.modl:MoDL",
+            summary="MoDL (Aggarwal et al. 2019): denoiser and data consistency in turn, unrolled",
+            tags=("unrolled",),
+            examples=(Example({"iterations": 2, "features": 3, "layers": 2}),),
+        ),
+        NetworkEntry(
+            name="variational_network",
+            factory="recon_networks.variational:VariationalNetwork",
+            summary="variational network with U-Nets (Sriram et al. 2020), unrolled",
+            tags=("unrolled",),
+            examples=(Example({"cascades": 2, "channels": 3, "levels": 2}),),
         ),
     ]
 

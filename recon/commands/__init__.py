@@ -10,6 +10,7 @@ from recon.commands.check import check_command
 from recon.commands.convert import convert_command
 from recon.commands.demo import demo_command
 from recon.commands.evaluate import evaluate_command
+from recon.commands.experiment import experiment_command
 from recon.commands.new import new_command
 from recon.commands.simulate import simulate_command
 from recon.commands.solve import solve_command
@@ -26,3 +27,4 @@ app.command("check")(check_command)
 app.command("new")(new_command)
 app.command("convert")(convert_command)
 app.command("benchmark")(benchmark_command)
+app.command("experiment")(experiment_command)

@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from recon.linear import LinearOperator, real_dtype
+from recon.linear import real_dtype
 from recon.parameters import Param
 from recon.priors import Denoiser
 from recon.problem import Problem
-from recon.solvers.algorithm import Iterative, inner, norm, per_item, refuse_generator
+from recon.solvers.algorithm import Iterative, norm, per_item, refuse_generator
+from recon.solvers.normal_equations import inner_iterations, solve_normal
 from recon.solvers.steps import first_penalties, leader, penalty_units
 
 
@@ -176,12 +177,10 @@ class ADMM(Iterative):
             f"Penalties at the end{'' if problem.items == 1 else ', of the first image that ran last'}: {values} "
             f"({origin}); over-relaxation {self._relaxation(problem):g}.",
             step
-            or f"Every x-step takes {self._inner_iterations(preconditioned)} warm-started conjugate gradient steps, "
+            or f"Every x-step takes {inner_iterations(self.inner, preconditioned)} warm-started conjugate gradient "
+            + "steps, "
             + ("with the operator's preconditioner." if preconditioned else "without a preconditioner."),
         ]
-
-    def _inner_iterations(self, preconditioned: bool) -> int:
-        return self.inner if self.inner != "auto" else (2 if preconditioned else 8)
 
     def _first_penalties(self, problem: Problem) -> list[Tensor]:
         """Penalties in units of the weight."""
@@ -205,30 +204,7 @@ class ADMM(Iterative):
     ) -> tuple[Tensor, Tensor]:
         """Solve (A^H W A + sum_i rho_i K_i^H K_i) x = b: closed form, else warm-started CG."""
         maps = [term.K for term in problem.terms]
-        if problem.item_fidelity.weights is None:
-            solved = problem.operator.solve_gram(b, rho, maps)
-            if solved is not None:
-                return solved, state.normal_x
-        precondition = problem.preconditioner(rho, maps)
-        iterations = self._inner_iterations(precondition is not None)
-        x, normal_x = state.x, state.normal_x
-        residual = b - normal_x - _weighted_grams(rho, maps, x)
-        direction = squared = None
-        for _ in range(iterations):
-            steered = residual if precondition is None else precondition(residual)
-            new_squared = inner(residual, steered)
-            if direction is None or squared is None:
-                direction = steered
-            else:
-                direction = steered + per_item(new_squared / squared.clamp_min(1e-30), x) * direction
-            squared = new_squared
-            normal = problem.normal(direction)
-            image = normal + _weighted_grams(rho, maps, direction)
-            alpha = per_item(squared / inner(direction, image).clamp_min(1e-30), x)
-            x = x + alpha * direction
-            normal_x = normal_x + alpha * normal
-            residual = residual - alpha * image
-        return x, normal_x
+        return solve_normal(problem, rho, maps, b, state.x, state.normal_x, self.inner)
 
     def _pull(self, problem: Problem, data: list[Tensor]) -> Tensor:
         """A^H W (z_0 - u_0), in the place of A^H W y."""
@@ -275,13 +251,6 @@ class ADMM(Iterative):
 
     def __repr__(self) -> str:
         return f"ADMM(rho={self.rho!r}, relaxation={self.relaxation!r}, inner={self.inner!r})"
-
-
-def _weighted_grams(rho: list[Tensor], maps: list[LinearOperator], x: Tensor) -> Tensor:
-    total = rho[0] * maps[0]._run_gram(x)
-    for weight, K in zip(rho[1:], maps[1:], strict=True):
-        total = total + weight * K._run_gram(x)
-    return total
 
 
 def _squared_norm(problem: Problem) -> Tensor:

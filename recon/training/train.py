@@ -291,7 +291,8 @@ def _network(network: Any, two_channels: bool) -> nn.Module:
         if two_channels:
             name, given = registry._read_spec("network", network)
             takes = {parameter.name for parameter in registry.find("network", name).parameters()}
-            extra = {"in_channels": 2} if "in_channels" in takes and "in_channels" not in given else {}
+            doubled = {"in_channels": 2, "complex_images": True}
+            extra = {key: value for key, value in doubled.items() if key in takes and key not in given}
         network = registry.make("network", network, **extra)
     if not isinstance(network, nn.Module):
         raise TypeError(f"the network must be a torch.nn.Module or a name, got {type(network).__name__}")

@@ -1,0 +1,1 @@
+"""Experiments of publications, run here: resumable grids of methods, beside the published tables."""

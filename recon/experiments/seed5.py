@@ -1,0 +1,375 @@
+"""Splitting of deep-learning regularisation (Liu, Kuang and Zhang 2018): the grid of its table 2, run here.
+
+Every cell is one method on one row (masks, rate, noise): trained or tuned on the training images, scored on the
+test images, and kept in a file of its own, so that a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon import registry
+from recon.experiments.seed5_table import METHODS, ROWS, Row
+from recon.files import written_whole
+from recon.linear import LinearOperator
+from recon.loading import load
+from recon.metrics import PSNR, SSIM
+from recon.simulate import ComplexGaussianNoise
+from recon.solving import ConvergenceWarning, solve
+
+TV_WEIGHTS = tuple(10 ** (power / 3) for power in range(-13, -1))  # 5e-5 to 0.2, images in [0, 1]
+TUNED_ON = 3  # training images
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the experiment is.
+
+    Attributes:
+        side: of the images [px].
+        train: training images.
+        test: test images.
+        loops: outer loops of the splitting.
+        epochs: in each of them; ADMM-Net has as many as all loops together.
+        batch: images of a batch.
+        stages: of ADMM-Net.
+        snlae: arguments of the non-local autoencoder.
+        decay: of the TV weight inside the splitting, from loop to loop.
+    """
+
+    side: int
+    train: int
+    test: int
+    loops: int
+    epochs: int
+    batch: int
+    stages: int
+    snlae: dict[str, Any]
+    decay: float = 0.5
+
+
+SIZES = {
+    "small": Size(64, 24, 4, 3, 20, 4, 3, {}),
+    "full": Size(256, 90, 10, 5, 100, 8, 9, {}),
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Training and test images ``(N, side, side)`` in [0, 1], and where they come from."""
+
+    train: Tensor
+    test: Tensor
+    source: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one method gave on one row.
+
+    Attributes:
+        row: the row's key.
+        method: a key of `METHODS`.
+        psnr: of each test image [dB], magnitude, peak 1.
+        ssim: of each test image, windows of 7 x 7, range 1.
+        seconds: training and reconstruction together.
+        loops: mean PSNR of the test images [dB] after every outer loop, of methods that have them.
+        settings: what was chosen, such as the weight of TV.
+    """
+
+    row: str
+    method: str
+    psnr: list[float]
+    ssim: list[float]
+    seconds: float
+    loops: list[float]
+    settings: dict[str, Any]
+
+    @property
+    def mean_psnr(self) -> float:
+        """Mean PSNR of the test images [dB]."""
+        return sum(self.psnr) / len(self.psnr)
+
+    @property
+    def mean_ssim(self) -> float:
+        """Mean SSIM of the test images."""
+        return sum(self.ssim) / len(self.ssim)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row's scans of all images."""
+
+    row: Row
+    op: LinearOperator
+    images: Images
+    train: Tensor
+    test: Tensor
+
+
+def read_images(size: Size, folder: str | Path | None = None, test: Sequence[str | Path] = ()) -> Images:
+    """Images of files; without a folder, pieces of the MR slices that ship, which is too little to learn much.
+
+    Args:
+        size: how many of which side; larger images are cut to a square and averaged down.
+        folder: training images, one a file; without `test`, the last ones are the test images.
+        test: test images.
+
+    Raises:
+        ValueError: too few images, or an image smaller than the side.
+    """
+    if folder is None:
+        return _shipped(size)
+    paths = sorted(
+        path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith(".")
+    )
+    held = [Path(path) for path in test] or paths[max(len(paths) - size.test, 0) :]
+    training = [path for path in paths if path not in held][: size.train]
+    if not training:
+        raise ValueError(
+            f"{folder} has {len(paths)} files: there must be more than the {size.test} test images"
+        )
+    return Images(
+        torch.stack([_square(path, size.side) for path in training]),
+        torch.stack([_square(path, size.side) for path in held[: size.test]]),
+        f"{len(training)} images of {Path(folder).name}",
+    )
+
+
+def run(
+    images: Images,
+    size: Size,
+    output: str | Path,
+    rows: Iterable[Row] = ROWS,
+    methods: Iterable[str] = tuple(METHODS),
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Cell]:
+    """Compute the cells that `output` does not hold yet, and return all of them.
+
+    Args:
+        images: from `read_images`.
+        size: how much is trained.
+        output: folder; the cells lie in ``cells/``, trained networks in ``models/``.
+        rows: of the table.
+        methods: keys of `METHODS`.
+        seed: of noise, initial weights and training.
+        device: to train on.
+        report: told what is being computed.
+    """
+    folder = Path(output)
+    digest = _digest(images, size, seed)
+    cells = []
+    for row in rows:
+        measured = measure(row, images, seed)
+        for method in methods:
+            path = folder / "cells" / row.key / f"{method}.json"
+            cell = _stored(path, digest)
+            if cell is None:
+                report(f"{row.label}: {METHODS[method]}")
+                cell = compute(measured, method, size, folder / "models" / row.key / method, seed, device)
+                with written_whole(path) as target:
+                    target.write_text(json.dumps({"digest": digest, **asdict(cell)}, indent=1))
+            cells.append(cell)
+    return cells
+
+
+def measure(row: Row, images: Images, seed: int = 0) -> Measured:
+    """y = K F (x + noise (xi_1 + i xi_2)) of every image, each with its own noise."""
+    shape = tuple(images.train.shape[1:])
+    mask = f"{row.family}:acceleration={row.acceleration},seed={seed}"
+    op: LinearOperator = registry.make("operator", "mri_cartesian", mask=mask, shape=shape)
+    noise = ComplexGaussianNoise(std=row.noise) if row.noise else None
+
+    def scans(x: Tensor, first: int) -> Tensor:
+        return torch.stack(
+            [
+                op.measure(image.to(torch.complex64), noise=noise, seed=seed + first + place)
+                for place, image in enumerate(x)
+            ]
+        )
+
+    return Measured(row, op, images, scans(images.train, 1000), scans(images.test, 2000))
+
+
+def compute(measured: Measured, method: str, size: Size, folder: Path, seed: int, device: str) -> Cell:
+    """One cell of the table."""
+    began = time.perf_counter()
+    settings: dict[str, Any] = {}
+    loops: list[float] = []
+    if method == "zero_filled":
+        found = measured.op.pinv(measured.test)
+    elif method == "tv":
+        settings["weight"] = _tuned_weight(measured)
+        found = _with_tv(measured.op, measured.test, settings["weight"])
+    elif method == "admm_net":
+        found, settings = _admm_net(measured, size, folder, seed, device)
+    else:
+        found, loops, settings = _splitting(measured, method, size, folder, seed, device)
+    pairs = list(zip(found.abs(), measured.images.test, strict=True))
+    return Cell(
+        row=measured.row.key,
+        method=method,
+        psnr=[float(PSNR(data_range=1.0)(image, truth, item_ndim=2)) for image, truth in pairs],
+        ssim=[float(SSIM(data_range=1.0)(image, truth, item_ndim=2)) for image, truth in pairs],
+        seconds=time.perf_counter() - began,
+        loops=loops,
+        settings=settings,
+    )
+
+
+def _tuned_weight(measured: Measured) -> float:
+    """The weight of TV with the best mean PSNR on training images of this row: tuned for its noise, too."""
+    truth, data = measured.images.train[:TUNED_ON], measured.train[:TUNED_ON]
+    scores = [_psnr(_with_tv(measured.op, data, weight), truth) for weight in TV_WEIGHTS]
+    return TV_WEIGHTS[scores.index(max(scores))]
+
+
+def _with_tv(op: LinearOperator, y: Tensor, weight: float) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the scores tell
+        return solve(op, ("tv", {"weight": weight}), y, progress=False).image
+
+
+def _admm_net(
+    measured: Measured, size: Size, folder: Path, seed: int, device: str
+) -> tuple[Tensor, dict[str, Any]]:
+    prior = _trained(
+        measured, ("admm_net", {"stages": size.stages}), "supervised", size, folder, seed, device
+    )
+    image = solve(measured.op, prior, measured.test, solver="feedforward", image_range=(0.0, 1.0)).image
+    return image, {"stages": size.stages}
+
+
+def _splitting(
+    measured: Measured, method: str, size: Size, folder: Path, seed: int, device: str
+) -> tuple[Tensor, list[float], dict[str, Any]]:
+    """SCAE, SNLAE or the GAN's generator, trained in the splitting and applied in it."""
+    eta = 1.0 if measured.row.noise else 50.0  # without noise the data are all but exact
+    rho = 0.5
+    weight = _tuned_weight(measured)
+    tv = registry.make("prior", ("tv", {"weight": weight}))
+    goal: dict[str, Any] = {
+        "rho": rho,
+        "eta": eta,
+        "loops": size.loops,
+        "prior": tv,
+        "decay": size.decay,
+        "input_step": "inference",
+    }
+    if method == "gan":
+        goal |= {"adversarial": 1e-3}
+    network = ("snlae", size.snlae) if method == "snlae" else "scae"
+    prior = _trained(measured, network, ("splitting", goal), size, folder, seed, device)
+    solver = ("splitting", {"rho": rho, "eta": eta, "decay": size.decay, "loops": size.loops})
+    loops: list[float] = []
+    solution = solve(
+        measured.op,
+        prior + tv,
+        measured.test,
+        solver=solver,
+        image_range=(0.0, 1.0),
+        callback=lambda snapshot: loops.append(_psnr(snapshot.image, measured.images.test)),
+    )
+    return solution.image, loops, {"rho": rho, "eta": eta, "weight": weight, "decay": size.decay}
+
+
+def _trained(
+    measured: Measured, network: Any, objective: Any, size: Size, folder: Path, seed: int, device: str
+) -> Any:
+    from recon.training.sources import Pairs
+    from recon.training.train import train
+
+    pairs = Pairs(
+        list(zip(measured.train, measured.images.train.to(torch.complex64), strict=True)),
+        f"{measured.images.source}, {measured.row.label}",
+        measured=True,
+    )
+    return train(
+        network,
+        op=measured.op,
+        data=pairs,
+        objective=objective,
+        validation=0,
+        monitor="last",
+        image_range=(0.0, 1.0),
+        complex_as="separate",
+        epochs=size.loops * size.epochs,
+        batch=size.batch,
+        lr=1e-3,
+        clip=1.0,
+        seed=seed,
+        device=device,
+        output=folder,
+        progress=False,
+    )
+
+
+def _psnr(images: Tensor, truth: Tensor) -> float:
+    pairs = zip(images.abs(), truth, strict=True)
+    scores = [float(PSNR(data_range=1.0)(image, wanted, item_ndim=2)) for image, wanted in pairs]
+    return sum(scores) / len(scores)
+
+
+def _square(path: Path, side: int) -> Tensor:
+    """A file's image in [0, 1]: its magnitude over its largest value, a centred square, averaged to the side."""
+    image = load(path).data
+    image = (image.abs() if image.is_complex() else image).float().squeeze()
+    if image.ndim != 2 or min(image.shape) < side:
+        raise ValueError(
+            f"{path}: expected an image of at least {side} x {side} pixels, got {tuple(image.shape)}"
+        )
+    return _reduced(image, side)
+
+
+def _reduced(image: Tensor, side: int) -> Tensor:
+    factor = min(image.shape) // side
+    rows, columns = ((length - factor * side) // 2 for length in image.shape)
+    piece = image[rows : rows + factor * side, columns : columns + factor * side]
+    small = torch.nn.functional.avg_pool2d(piece[None, None], factor)[0, 0].clamp_min(0)
+    return small / small.max().clamp_min(1e-30)
+
+
+def _shipped(size: Size) -> Images:
+    """Pieces of one brain slice that ships to train on, a slice of another scanner to test on."""
+    brain = registry.make("dataset", "mr_brain").data.float().squeeze()
+    generator = torch.Generator().manual_seed(0)
+    pieces: list[Tensor] = []
+    while len(pieces) < size.train:
+        row, column = (
+            int(torch.randint(length - 2 * size.side, (), generator=generator)) for length in brain.shape
+        )
+        piece = brain[row : row + 2 * size.side, column : column + 2 * size.side]
+        if float((piece > 0.1 * brain.max()).float().mean()) > 0.3:  # not air
+            pieces.append(_reduced(piece, size.side))
+    kspace = registry.make("dataset", "kspace_brain").data.to(torch.complex64)
+    full = registry.make("operator", "mri_cartesian", mask=torch.ones(kspace.shape))
+    test = _reduced(full.pinv(kspace).abs(), size.side)
+    return Images(torch.stack(pieces), test[None], "pieces of one brain slice that ships")
+
+
+def _digest(images: Images, size: Size, seed: int) -> str:
+    digest = hashlib.sha256(json.dumps([asdict(size), seed], sort_keys=True).encode())
+    for part in (images.train, images.test):
+        digest.update(part.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _stored(path: Path, digest: str) -> Cell | None:
+    """A cell that was computed before, of the same images and sizes."""
+    if not path.exists():
+        return None
+    values = json.loads(path.read_text())
+    return Cell(**values) if values.pop("digest") == digest else None

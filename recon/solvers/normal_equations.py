@@ -1,0 +1,72 @@
+"""The data step of splitting algorithms: normal equations with quadratic terms, solved exactly or nearly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from recon.linear import LinearOperator
+from recon.problem import Problem
+from recon.solvers.algorithm import inner, per_item
+
+
+def solve_normal(
+    problem: Problem,
+    rho: Sequence[Tensor],
+    maps: Sequence[LinearOperator],
+    b: Tensor,
+    x: Tensor,
+    normal_x: Tensor,
+    iterations: int | Literal["auto"] = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Solve (A^H W A + sum_i rho_i K_i^H K_i) x = b: the operator's closed form, else warm-started CG.
+
+    Args:
+        problem: A and W.
+        rho: one penalty a map, shaped to multiply images.
+        maps: K_i.
+        b: right-hand side ``(B, *shape)``.
+        x: where conjugate gradients start.
+        normal_x: A^H W A x of that.
+        iterations: of conjugate gradients; ``"auto"`` is 2 with a preconditioner, else 8.
+
+    Returns:
+        the solution, and A^H W A of it, which costs conjugate gradients nothing; after a closed form, `normal_x`
+        as it came.
+    """
+    if problem.item_fidelity.weights is None:
+        solved = problem.operator.solve_gram(b, rho, maps)
+        if solved is not None:
+            return solved, normal_x
+    precondition = problem.preconditioner(rho, maps)
+    residual = b - normal_x - _weighted_grams(rho, maps, x)
+    direction = squared = None
+    for _ in range(inner_iterations(iterations, precondition is not None)):
+        steered = residual if precondition is None else precondition(residual)
+        new_squared = inner(residual, steered)
+        if direction is None or squared is None:
+            direction = steered
+        else:
+            direction = steered + per_item(new_squared / squared.clamp_min(1e-30), x) * direction
+        squared = new_squared
+        normal = problem.normal(direction)
+        image = normal + _weighted_grams(rho, maps, direction)
+        alpha = per_item(squared / inner(direction, image).clamp_min(1e-30), x)
+        x = x + alpha * direction
+        normal_x = normal_x + alpha * normal
+        residual = residual - alpha * image
+    return x, normal_x
+
+
+def inner_iterations(asked: int | Literal["auto"], preconditioned: bool) -> int:
+    """Conjugate gradient steps of a data step: those asked for, or 2 with a preconditioner and 8 without."""
+    return asked if asked != "auto" else (2 if preconditioned else 8)
+
+
+def _weighted_grams(rho: Sequence[Tensor], maps: Sequence[LinearOperator], x: Tensor) -> Tensor:
+    total = rho[0] * maps[0]._run_gram(x)
+    for weight, K in zip(rho[1:], maps[1:], strict=True):
+        total = total + weight * K._run_gram(x)
+    return total
