@@ -27,6 +27,12 @@ def recon_solvers() -> list[SolverEntry]:
             summary="alternating direction method of multipliers: any sum of functionals and denoisers",
             needs=("adjoint", "prox"),
         ),
+        SolverEntry(
+            name="dip",
+            factory="recon.solvers.dip:DIP",
+            summary="deep image prior: fits a generator's weights to the data, functionals beside it",
+            needs=("adjoint", "generator"),
+        ),
     ]
 
 

@@ -56,6 +56,8 @@ class Checkpoint:
         tensors = {name: getattr(loop, name) for name in TENSORS}
         tensors |= {f"state.{name}": tensor for name, tensor in _flatten(loop.state).items()}
         tensors |= {f"latest.{name}": tensor for name, tensor in loop.latest.items()}
+        for place, memory in enumerate(loop.memories.values()):
+            tensors |= {f"memory.{place}.{name}": tensor for name, tensor in _flatten(memory).items()}
         stored = {}
         for name, tensor in tensors.items():
             # safetensors knows no complex128: complex tensors are stored as pairs
@@ -65,6 +67,7 @@ class Checkpoint:
         book = json.dumps(
             {name: getattr(loop, name) for name in BOOK}
             | {"fingerprint": self.fingerprint, "seconds": loop.seconds}
+            | {"memories": [repr(rule) for rule in loop.memories]}
         )
         header = {"format": FORMAT, "book": book, "checksum": _checksum(book, stored)}
         with written_whole(self.path) as temporary:
@@ -102,8 +105,21 @@ class Checkpoint:
             # back-projected all at once, as in a run from the start: a part's could differ in the last digit
             _ = loop.problem.backprojection
             loop.part = loop.problem.select(loop.places)
+        self._recall(loop, book.get("memories"), tensors)
         loop.go_on()
         return True
+
+    def _recall(self, loop: Loop, rules: list[str] | None, tensors: Mapping[str, Tensor]) -> None:
+        """What the stopping rules remember; those of another rule than the file's begin here."""
+        for place, (rule, memory) in enumerate(list(loop.memories.items())):
+            begin = f"memory.{place}."
+            kept = {
+                name.removeprefix(begin): tensor.to(loop.image.device)
+                for name, tensor in tensors.items()
+                if name.startswith(begin)
+            }
+            known = rules == [repr(each) for each in loop.memories]
+            loop.memories[rule] = _unflatten(memory, kept) if known else rule.begin(loop.progress())
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         remedy = "remove it to start anew"
@@ -168,6 +184,7 @@ def _fingerprint(problem: Problem, algorithm: Any) -> str:
         problem.prior,
         problem.fidelity.parameters(),
         problem.image_range,
+        None if problem.generator is None else problem.seed,
     ):
         _feed(digest, part)
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recon import registry
 from recon.linear import LinearOperator
-from recon.priors import Functional, Prior, checked_weight
+from recon.priors import Functional, Generator, Prior, checked_weight
 from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
 from recon.registry import UnknownNameError
@@ -89,8 +89,9 @@ def solve(
     began = time.perf_counter()
     problem = _posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
     problem = problem.with_prior(_weighted(problem.prior, weight))
+    problem.seed = seed
     algorithm = algorithm_for(solver, problem)
-    rule = algorithm.default_stop() if stop is None else stop
+    rule = _default_stop(algorithm, problem) if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
     with torch.no_grad(), _progress(problem, rule, progress) as report:
@@ -224,8 +225,9 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
 
     changed = copy.deepcopy(prior)
     free = [m for m in changed.members if not (isinstance(m, Functional) and m.constraint)]
+    free = [m for m in free if not isinstance(m, Generator)]
     if not free:
-        raise ValueError("weight was given, but the prior is a constraint, which has none")
+        raise ValueError("weight was given, but the prior is a constraint or a generator, which has none")
     chosen = [m for m in free if m.weight == "auto"] or free
     if len(chosen) > 1 and weight != "auto":
         raise ValueError(
@@ -239,6 +241,13 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
             arguments = {**origin.arguments, "weight": weight}
             object.__setattr__(member, "recon_origin", dataclasses.replace(origin, arguments=arguments))
     return changed
+
+
+def _default_stop(algorithm: Algorithm, problem: Problem) -> StoppingRule:
+    """The algorithm's own rule, for this problem where it knows one."""
+    for_problem = getattr(algorithm, "stop_for", None)
+    rule: StoppingRule = algorithm.default_stop() if for_problem is None else for_problem(problem)
+    return rule
 
 
 def algorithm_for(solver: Algorithm | Named, problem: Problem) -> Algorithm:
