@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recon.algebra import stack as stack
     from recon.channelwise import Channelwise as Channelwise
+    from recon.early_stopping import HeldOut as HeldOut
+    from recon.early_stopping import MovingVariance as MovingVariance
+    from recon.early_stopping import WindowedVariance as WindowedVariance
     from recon.entries import DatasetEntry as DatasetEntry
     from recon.entries import Example as Example
     from recon.entries import MetricEntry as MetricEntry
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from recon.solution import Solution as Solution
     from recon.solvers.admm import ADMM as ADMM
     from recon.solvers.cg import CG as CG
+    from recon.solvers.dip import DIP as DIP
     from recon.solvers.direct import Direct as Direct
     from recon.solvers.feedforward import Feedforward as Feedforward
     from recon.solvers.fista import FISTA as FISTA
@@ -75,6 +79,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "recon.algebra": "stack",
     "recon.channelwise": "Channelwise",
+    "recon.early_stopping": "HeldOut MovingVariance WindowedVariance",
     "recon.entries": (
         "DatasetEntry Example MetricEntry NetworkEntry NoiseEntry ObjectiveEntry OperatorEntry PriorEntry "
         "ReaderEntry SolverEntry WriterEntry"
@@ -96,6 +101,7 @@ _HOMES = {
     "recon.solution": "Solution",
     "recon.solvers.admm": "ADMM",
     "recon.solvers.cg": "CG",
+    "recon.solvers.dip": "DIP",
     "recon.solvers.direct": "Direct",
     "recon.solvers.fista": "FISTA",
     "recon.solvers.pdhg": "PDHG",

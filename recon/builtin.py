@@ -28,6 +28,12 @@ def recon_solvers() -> list[SolverEntry]:
             needs=("adjoint", "prox"),
         ),
         SolverEntry(
+            name="dip",
+            factory="recon.solvers.dip:DIP",
+            summary="deep image prior: fits a generator's weights to the data, functionals beside it",
+            needs=("adjoint", "generator"),
+        ),
+        SolverEntry(
             name="fista",
             factory="recon.solvers.fista:FISTA",
             summary="accelerated proximal gradients: one prior on the image itself, and quadratic ones",

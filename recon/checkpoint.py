@@ -58,8 +58,11 @@ class Checkpoint:
         tensors = {name: getattr(loop, name) for name in TENSORS}
         tensors |= {f"state.{name}": tensor for name, tensor in _flatten(loop.state).items()}
         tensors |= {f"latest.{name}": tensor for name, tensor in loop.latest.items()}
+        for place, memory in enumerate(loop.memories.values()):
+            tensors |= {f"memory.{place}.{name}": tensor for name, tensor in _flatten(memory).items()}
         book = {name: getattr(loop, name) for name in BOOK}
         book |= {"fingerprint": self.fingerprint, "seconds": loop.seconds}
+        book["memories"] = [repr(rule) for rule in loop.memories]
         _write(self.path, FORMAT, book, tensors)
         self.saved = time.monotonic()
 
@@ -96,8 +99,21 @@ class Checkpoint:
             # back-projected all at once, as in a run from the start: a part's could differ in the last digit
             _ = loop.problem.backprojection
             loop.part = loop.problem.select(loop.places)
+        self._recall(loop, book.get("memories"), tensors)
         loop.go_on()
         return True
+
+    def _recall(self, loop: Loop, rules: list[str] | None, tensors: Mapping[str, Tensor]) -> None:
+        """What the stopping rules remember; those of another rule than the file's begin here."""
+        for place, (rule, memory) in enumerate(list(loop.memories.items())):
+            begin = f"memory.{place}."
+            kept = {
+                name.removeprefix(begin): tensor.to(loop.image.device)
+                for name, tensor in tensors.items()
+                if name.startswith(begin)
+            }
+            known = rules == [repr(each) for each in loop.memories]
+            loop.memories[rule] = _unflatten(memory, kept) if known else rule.begin(loop.progress())
 
 
 class SearchCheckpoint:
@@ -258,6 +274,7 @@ def _fingerprint(problem: Problem, algorithm: Any) -> str:
         problem.prior,
         problem.fidelity.parameters(),
         problem.image_range,
+        None if problem.generator is None else problem.seed,
     ):
         feed(digest, part)
     return digest.hexdigest()

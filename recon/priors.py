@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -146,21 +147,48 @@ class Denoiser(Prior):
 class Generator(Prior):
     """Images of the form x = G(theta): a network with a fixed input, fitted to the data (deep image prior).
 
+    A solver works on a copy: every item of a batch gets a network of its own, which starts from the weights that
+    `for_images` gives, and the generator that the user holds stays as it is.
+
     Args:
-        network: maps the fixed input to ``(B, channels, *shape)`` or ``(B, *shape)``.
-        fixed_input: the input that stays; its first axis is the batch.
+        network: maps the fixed input to ``(B, channels, *shape)`` or ``(B, *shape)``; for complex images twice the
+            channels, all real parts first, or complex values.
+        fixed_input: the input that stays; its first axis is the batch: 1, or one an item.
+
+    Attributes:
+        value_range: the range of the network's values, as (0, 1) of a sigmoid; solvers map it to that of the image
+            (of a complex image's real and imaginary part). None: the values are those of the image.
+        advice: settings that suit the generator, by the solver's name for them (``lr``, ``reg_noise``,
+            ``iterations``); a solver takes them where its own are "auto".
     """
+
+    value_range: tuple[float, float] | None = None
 
     def __init__(self, network: nn.Module, fixed_input: Tensor) -> None:
         super().__init__(weight=1.0)
         self.network = network
         self.fixed_input: Tensor
         self.register_buffer("fixed_input", fixed_input)
+        self.advice: dict[str, float] = {}
 
     def forward(self) -> Tensor:
         """The image that the present weights generate."""
         image: Tensor = self.network(self.fixed_input)
         return image
+
+    def for_images(self, shape: Sequence[int], *, is_complex: bool, seed: int, like: Tensor) -> Generator:
+        """The generator to fit to one problem: here a copy of itself, with its present weights.
+
+        A generator that is made for the shape of the images, with weights drawn anew, overrides this.
+
+        Args:
+            shape: of one image.
+            is_complex: whether the image is complex.
+            seed: of weights and input.
+            like: device and precision to be on.
+        """
+        twin = copy.deepcopy(self)
+        return twin.to(like.device, real_dtype(like.dtype))
 
 
 class SumOfPriors(Prior):

@@ -90,6 +90,7 @@ class Problem:
             priors are mapped to their own range by it.
 
     Attributes:
+        seed: of everything random that an algorithm does.
         notes: what else is known of the data (unit, pixel size [mm], noise, seed, source), for files and
             reports.
 
@@ -124,6 +125,7 @@ class Problem:
         self.x0 = self._checked_image(x0, "x0")
         self.reference = self._checked_image(reference, "reference")
         self.strength = torch.ones(self.y.shape[0], dtype=torch.float32, device=self.y.device)
+        self.seed = 0
         self.item_fidelity = self.fidelity.for_items(self.y, self.batch_shape)
         self._check_prior()
 
@@ -226,6 +228,15 @@ class Problem:
         """The generator among the priors, if there is one."""
         members = [] if self.prior is None else self.prior.members
         return next((member for member in members if isinstance(member, Generator)), None)
+
+    @cached_property
+    def fitted_generator(self) -> Generator | None:
+        """The generator made for these images: fresh weights from `seed`, in the problem's precision."""
+        if self.generator is None:
+            return None
+        return self.generator.for_images(
+            self.operator.domain_shape, is_complex=self.is_complex, seed=self.seed, like=self.y
+        )
 
     @cached_property
     def start(self) -> Tensor:
@@ -385,7 +396,7 @@ class Problem:
             reference=None if self.reference is None else self.unflatten(self.reference),
             image_range=self.image_range,
         )
-        problem.notes = dict(self.notes)
+        problem.notes, problem.seed = dict(self.notes), self.seed
         return problem
 
     def visible(self, x: Tensor) -> Tensor:

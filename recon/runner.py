@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recon.checkpoint import Checkpoint
+from recon.early_stopping import Remembering
 from recon.priors import Functional
 from recon.problem import Problem
 from recon.solvers.algorithm import Algorithm, norm, select
@@ -174,11 +175,33 @@ class Loop:
         self.lowest = torch.full_like(problem.strength, torch.inf)
         self.rises = torch.zeros_like(problem.strength, dtype=torch.long)
         self.summary = ""
+        self.memories = {rule: rule.begin(self.progress()) for rule in self.rules_with_memory}
         self.record()
 
     @property
     def seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.began
+
+    @property
+    def rules_with_memory(self) -> list[Remembering]:
+        """Those among the elementary rules, each once."""
+        return [rule for rule in dict.fromkeys(self.stop.members) if isinstance(rule, Remembering)]
+
+    def progress(self) -> Progress:
+        """What rules see of the items still running."""
+        part, image = self.part, self.last
+        iterate, seconds = getattr(self.algorithm, "iterate", None), self.seconds
+        return Progress(
+            self.iteration,
+            seconds + self.others * (seconds - self.others_from),
+            self.change,
+            getattr(self.state, "primal", None),
+            getattr(self.state, "dual", None),
+            lambda: part.residual_norm(image).to(part.noise_norm) / part.noise_norm.clamp_min(1e-30),
+            image,
+            None if iterate is None else iterate(self.state),
+            getattr(self.state, "validation", None),
+        )
 
     def advance(self) -> Snapshot:
         """One iteration of the items still running."""
@@ -190,6 +213,9 @@ class Loop:
             self.diverged("became NaN or infinite", torch.isfinite(change))
         self.state, self.last, self.change = state, image, change
         self.image[self.running] = image
+        if self.memories:
+            progress = self.progress()
+            self.memories = {rule: rule.watch(memory, progress) for rule, memory in self.memories.items()}
         snapshot = Snapshot(self.iteration, self.seconds, image, self.running, change)
         stopped = self.stopped()
         if self.iteration % RECORD_EVERY == 0 or bool(stopped.any()):
@@ -213,22 +239,15 @@ class Loop:
 
     def stopped(self) -> Tensor:
         """Mask of the items that stop now; their reasons are noted."""
-        part, image = self.part, self.last
-        seconds = self.seconds
-        progress = Progress(
-            self.iteration,
-            seconds + self.others * (seconds - self.others_from),
-            self.change,
-            getattr(self.state, "primal", None),
-            getattr(self.state, "dual", None),
-            lambda: part.residual_norm(image).to(part.noise_norm) / part.noise_norm.clamp_min(1e-30),
-        )
+        progress = self.progress()
+        progress.memories = self.memories
         stopped = torch.zeros_like(progress.change, dtype=torch.bool)
         for rule, mask in self.stop.check(progress):
             mask = mask & ~stopped
             for place in self.running[mask].tolist():
                 self.reasons[place] = repr(rule)
                 self.converged[place] = rule.means_converged
+            self.choose(rule if rule.means_converged else self.stop, mask)
             stopped = stopped | mask
         for place in self.running.tolist():
             self.iterations[place] = self.iteration
@@ -237,8 +256,11 @@ class Loop:
     def record(self) -> None:
         """Append objective, residual and metrics of every item to the history; finished items keep theirs."""
         part, image = self.part, self.last
-        misfit = part.item_fidelity.value(part.operator(image), part.y)
-        values = {
+        predicted = part.operator(image)
+        misfit = part.item_fidelity.value(predicted, part.y)
+        measures = getattr(self.algorithm, "measures", None)
+        values = {} if measures is None else measures(part, self.state, predicted)
+        values |= {
             "objective": misfit + part.penalty(image),
             "residual": (2 * misfit).sqrt(),
             "change": self.change,
@@ -299,12 +321,25 @@ class Loop:
         self.part = self.part.select(places)
         self.state = select(self.state, places)
         self.last, self.change = self.last[places], self.change[places]
+        self.memories = {rule: select(memory, places) for rule, memory in self.memories.items()}
+
+    def choose(self, rule: StoppingRule, mask: Tensor) -> None:
+        """Return for some of the running items the image that the rule has kept, if it keeps one."""
+        memory = next((self.memories[member] for member in rule.members if member in self.memories), None)
+        if memory is None:
+            return
+        mask = mask & torch.isfinite(memory.lowest)
+        places = self.running[mask]
+        self.image[places] = memory.best[mask]
+        for place, found in zip(places.tolist(), memory.found[mask].tolist(), strict=True):
+            self.reasons[place] += f", image of iteration {found}"
 
     def finish(self, reason: str) -> None:
         """Stop every item that still runs."""
         for place in self.running.tolist():
             self.reasons[place] = reason
             self.iterations[place] = self.iteration
+        self.choose(self.stop, torch.ones_like(self.running, dtype=torch.bool))
         self.running = self.running[:0]
 
     def outcome(self) -> Outcome:

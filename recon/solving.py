@@ -20,7 +20,7 @@ from recon.items import ItemSolver, searches_weight
 from recon.lifting import lifted
 from recon.linear import LinearOperator
 from recon.memory import budget_of, peak_of, ran_out
-from recon.priors import Functional, Prior, checked_weight
+from recon.priors import Functional, Generator, Prior, checked_weight
 from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
 from recon.runner import INTERRUPTED, STOPPED, Snapshot
@@ -94,10 +94,11 @@ def solve(
     began = time.perf_counter()
     posed = _posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
     posed = posed.with_prior(_weighted(posed.prior, weight))
+    posed.seed = seed
     problem = lifted(posed)
     choice_of_solver = chosen_solver(solver, problem)
     algorithm = choice_of_solver.algorithm
-    rule = algorithm.default_stop() if stop is None else stop
+    rule = _default_stop(algorithm, problem) if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
     budget, place = budget_of(memory), None if checkpoint is None else Path(checkpoint)
@@ -227,8 +228,9 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
 
     changed = copy.deepcopy(prior)
     free = [m for m in changed.members if not (isinstance(m, Functional) and m.constraint)]
+    free = [m for m in free if not isinstance(m, Generator)]
     if not free:
-        raise ValueError("weight was given, but the prior is a constraint, which has none")
+        raise ValueError("weight was given, but the prior is a constraint or a generator, which has none")
     chosen = [m for m in free if m.weight == "auto"] or free
     if len(chosen) > 1 and weight != "auto":
         raise ValueError(
@@ -242,6 +244,13 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
             arguments = {**origin.arguments, "weight": weight}
             object.__setattr__(member, "recon_origin", dataclasses.replace(origin, arguments=arguments))
     return changed
+
+
+def _default_stop(algorithm: Algorithm, problem: Problem) -> StoppingRule:
+    """The algorithm's own rule, for this problem where it knows one."""
+    for_problem = getattr(algorithm, "stop_for", None)
+    rule: StoppingRule = algorithm.default_stop() if for_problem is None else for_problem(problem)
+    return rule
 
 
 class _progress:  # noqa: N801

@@ -9,6 +9,7 @@ import numbers
 import re
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,10 @@ class Progress:
         change: |x_k - x_(k-1)| / |x_k|.
         primal, dual: relative residuals of a splitting algorithm; None for others.
         measure_residual: computes |A x - y|_w / (expected noise norm); costs one forward operator.
+        image: the images that a stop now would return.
+        iterate: the iterates behind them, where an algorithm returns averages; None: the same.
+        validation: error on measurements kept back from the fit; None: there are none.
+        memories: what the rules of `recon.early_stopping` have kept, by rule.
     """
 
     iteration: int
@@ -32,6 +37,17 @@ class Progress:
     primal: Tensor | None
     dual: Tensor | None
     measure_residual: Callable[[], Tensor]
+    image: Tensor | None = None
+    iterate: Tensor | None = None
+    validation: Tensor | None = None
+    memories: dict[StoppingRule, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def watched(self) -> Tensor:
+        """The iterate, or the image where it is the iterate."""
+        seen = self.image if self.iterate is None else self.iterate
+        assert seen is not None
+        return seen
 
     @cached_property
     def residual(self) -> Tensor:

@@ -11,6 +11,7 @@ from recon.hookspecs import hookimpl
 if TYPE_CHECKING:
     from recon_networks.adler_unet import AdlerUNet as AdlerUNet
     from recon_networks.admm_net import ADMMNet as ADMMNet
+    from recon_networks.deep_image_prior import DeepImagePrior as DeepImagePrior
     from recon_networks.dival_unet import DivalUNet as DivalUNet
     from recon_networks.dncnn import DnCNN as DnCNN
     from recon_networks.drunet import DRUNet as DRUNet
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from recon_networks.red_cnn import REDCNN as REDCNN
     from recon_networks.resnet_generator import ResNetGenerator as ResNetGenerator
     from recon_networks.scae import SCAE as SCAE
+    from recon_networks.skip import Skip as Skip
     from recon_networks.snlae import SNLAE as SNLAE
     from recon_networks.splitting_discriminator import SplittingDiscriminator as SplittingDiscriminator
     from recon_networks.staged import StagedNetwork as StagedNetwork
@@ -53,6 +55,8 @@ _CLASSES: dict[str, str] = {
     "VariationalNetwork": "variational",
     "WGANVGGCritic": "wgan_vgg",
     "WGANVGGGenerator": "wgan_vgg",
+    "DeepImagePrior": "deep_image_prior",
+    "Skip": "skip",
 }
 __all__ = sorted(_CLASSES)
 
@@ -241,10 +245,30 @@ def recon_networks() -> list[NetworkEntry]:
             tags=("unrolled",),
             examples=(Example({"cascades": 2, "channels": 3, "levels": 2}),),
         ),
+        NetworkEntry(
+            name="skip",
+            factory="recon_networks.skip:Skip",
+            summary="encoder and decoder with narrow skip connections, of Deep Image Prior",
+            examples=(
+                Example({"channels": 2, "down": (4, 6), "skip": 2}),
+                Example({"channels": 1, "down": (4, 4), "skip": (0, 2), "axes": 3, "downsample": "avg"}),
+            ),
+        ),
     ]
 
 
 @hookimpl
 def recon_priors() -> list[PriorEntry]:
     """The priors of this package."""
-    return []
+    return [
+        PriorEntry(
+            name="dip",
+            factory="recon_networks.deep_image_prior:DeepImagePrior",
+            summary="deep image prior: an untrained network fitted to the data alone",
+            convex=False,
+            examples=(
+                Example({"filters": 4, "scales": 2, "depth": 2, "shape": (9, 12)}),
+                Example({"filters": 4, "scales": 2, "input": "meshgrid", "shape": (3, 8, 8)}),
+            ),
+        ),
+    ]
