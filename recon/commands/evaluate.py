@@ -66,13 +66,58 @@ def evaluate_command(
     force: Annotated[
         bool, typer.Option("--force", help="Let the report replace a file that is no report.")
     ] = False,
+    shift: Annotated[
+        bool,
+        typer.Option(
+            "--shift",
+            help="RESULT is a trained model: measure it as it was trained and under each --op, --noise and --image, "
+            "beside each --prior.",
+        ),
+    ] = False,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="With --shift: a true image, of other anatomy perhaps. May be repeated."
+        ),
+    ] = None,
+    op: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPEC", help="With --shift: another operator, such as other masks or views."),
+    ] = None,
+    noise: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC|none", help="With --shift: another noise.")
+    ] = None,
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPEC", help="With --shift: what to compare with, such as dip; tv without it."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="With --shift: write the table and a plot there."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score images against the truth, conventions attached.
 
     Without --metrics: PSNR, SSIM, NMSE and RMSE, the last in HU for attenuation in 1/mm. Several results
-    make one table, a row each.
+    make one table, a row each. With --shift, how a trained model fares away from its training.
     """
+    if shift:
+        from recon.commands.shift import shift_command
+
+        if len(result) > 1:
+            raise typer.BadParameter(f"--shift measures one model, got {', '.join(result)}")
+        shift_command(result[0], image or [], op or [], noise or [], prior or [], out, as_json)
+        return
+    for option, value in {
+        "--image": image,
+        "--op": op,
+        "--noise": noise,
+        "--prior": prior,
+        "--out": out,
+    }.items():
+        if value:
+            raise typer.BadParameter(f"{option} belongs to --shift")
     with redirect_stdout(sys.stderr):
         from recon.metrics import as_metric
 

@@ -405,6 +405,7 @@ def _record(
             "trained on": training,
             "validated on": held,
             "noise": None if noise is None else as_noise(noise).description,
+            "noise model": None if noise is None else describe("noise", as_noise(noise)),
             "operator": None if op is None else operator_digest(op),
             "image range": list(loader.image_range),
             "augmentation": plain(vars(loader.augmentation)),
