@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -241,14 +242,17 @@ def _plot(shift: Shift, path: Path) -> None:
     from recon.report.figures import LINES
 
     conditions, methods = shift.conditions(), shift.methods()
-    figure = Figure(figsize=(8, 1.2 + 0.32 * len(conditions)), layout="constrained")
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(conditions)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for place, method in enumerate(methods):
         values = [shift.scores(condition).get(method, float("nan")) for condition in conditions]
         marker = "D" if method == MODEL else "o"
         axes.plot(values, range(len(conditions)), marker, color=LINES["light"][place % 8], label=method)
-    labels = [condition.label + (" (as trained)" if condition.trained else "") for condition in conditions]
+    labels = [
+        textwrap.fill(condition.label + (" (as trained)" if condition.trained else ""), 48)
+        for condition in conditions
+    ]
     axes.set_yticks(range(len(conditions)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.4)
