@@ -17,6 +17,7 @@ from recon.linear import LinearOperator
 SIDE, FINE_SIDE, VIEWS, DETECTORS, REACH = 128, 400, 30, 183, 90.51
 NOISE = 0.025  # of the mean magnitude of an image's data
 SEED = 3
+AT_ONCE = 200  # images that are projected together
 
 PUBLISHED = (
     ("FBP, Hann window, cutoff 0.7051", 24.18, 0.5939),
@@ -48,14 +49,14 @@ class Scan:
     noise_level: Tensor
 
 
-def scan(images: int, seed: int = SEED) -> Scan:
-    """Simulate the scan of the first test images.
+def scan(images: int, seed: int = SEED, part: str = "test") -> Scan:
+    """Simulate the scan of the first images of a part: ``"train"``, ``"validation"`` or ``"test"``.
 
     128 x 128 pixels of unit size are resized bilinearly to 400 x 400 on the same square and projected along 30
     parallel views at (k + 1/2) pi / 30 onto 183 elements over [-90.51, 90.51]; white noise has 2.5 % of the mean
     magnitude of the image's data as standard deviation.
     """
-    truth = registry.make("dataset", "ellipses").first(images)
+    truth = registry.make("dataset", "ellipses", part=part).first(images)
     views = {
         "angles": tuple((view + 0.5) * math.pi / VIEWS for view in range(VIEWS)),
         "detectors": DETECTORS,
@@ -65,15 +66,19 @@ def scan(images: int, seed: int = SEED) -> Scan:
     fine = registry.make(
         "operator", "ct_parallel", shape=(FINE_SIDE, FINE_SIDE), pixel_size=SIDE / FINE_SIDE, **views
     )
-    resized = torch.nn.functional.interpolate(
-        truth[:, None], size=(FINE_SIDE, FINE_SIDE), mode="bilinear", align_corners=False
-    )[:, 0]
-    clean = fine(resized)
+    clean = torch.cat([fine(_finer(some)) for some in truth.split(AT_ONCE)])
     level = NOISE * clean.abs().mean((1, 2))
     generator = torch.Generator().manual_seed(seed)
     # image by image: the noise of one must not depend on how many there are
     noise = torch.stack([torch.randn(item.shape, generator=generator) for item in clean])
     return Scan(operator, truth, clean + level[:, None, None] * noise, level)
+
+
+def _finer(truth: Tensor) -> Tensor:
+    size = (FINE_SIDE, FINE_SIDE)
+    return torch.nn.functional.interpolate(truth[:, None], size=size, mode="bilinear", align_corners=False)[
+        :, 0
+    ]
 
 
 def run(

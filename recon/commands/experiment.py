@@ -12,9 +12,10 @@ from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 def experiment_command(
     name: Annotated[
-        Literal["seed5"],
+        Literal["seed5", "ellipses"],
         typer.Argument(
-            help="seed5: splitting of deep-learning regularisation from inversion (Liu, Kuang and Zhang 2018)."
+            help="seed5: splitting of deep-learning regularisation from inversion (Liu, Kuang and Zhang 2018); "
+            "ellipses: networks trained on the Ellipses benchmark."
         ),
     ],
     out: Annotated[
@@ -24,12 +25,12 @@ def experiment_command(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Training images, one a file; the last ones are the test images unless --test names others. Without "
-            "it, pieces of the MR slices that ship: enough to see it run, too little to learn much.",
+            help="seed5: training images, one a file; the last ones are the test images unless --test names others. "
+            "Without it, pieces of the MR slices that ship: enough to see it run, too little to learn much.",
         ),
     ] = None,
     test: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Test image. May be repeated.")
+        list[Path] | None, typer.Option(metavar="FILE", help="seed5: test image. May be repeated.")
     ] = None,
     size: Annotated[
         Literal["small", "full"],
@@ -37,48 +38,78 @@ def experiment_command(
     ] = "small",
     row: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="Rows that contain this, such as radial-noise0. May be repeated."),
+        typer.Option(metavar="KEY", help="seed5: rows that contain this, as radial-noise0. May be repeated."),
     ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Of zero_filled, tv, admm_net, scae, snlae, gan. May be repeated; all without it.",
+            help="Of zero_filled, tv, admm_net, scae, snlae, gan; of dival_unet, learned_gradient, "
+            "learned_primal_dual. May be repeated; all without it.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of noise, weights and training.")] = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, or auto.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Compute the cells that the folder does not hold yet, and write the tables: a stopped run goes on.
+    """Train and score what the folder does not hold yet: a stopped run goes on.
 
-    The folder gets table.md (beside the published table), table.json and convergence.png (PSNR after every outer
-    loop).
+    seed5 writes table.md (beside the published table), table.json and convergence.png (PSNR after every outer loop).
     """
+    if name == "ellipses":
+        for option, value in {"--data": data, "--test": test, "--row": row}.items():
+            if value:
+                raise typer.BadParameter(f"{option} is not an option of the experiment ellipses")
+        _ellipses(out, size, method, seed, device, as_json)
+    else:
+        _seed5(out, data, tuple(test or ()), size, row or [], method, seed, device, as_json)
+
+
+def _ellipses(out: Path, size: str, method: list[str] | None, seed: int, device: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from recon.experiments.ellipses_networks import PUBLISHED, SIZES, run
+
+    _check_methods(method, list(PUBLISHED))
+    rows = run(SIZES[size], out, tuple(method or PUBLISHED), seed=seed, device=device, report=_tell)
+    if as_json:
+        print_json(
+            {"experiment": "ellipses", "size": asdict(SIZES[size]), "rows": [asdict(row) for row in rows]}
+        )
+        return
+    table = new_table("network", "PSNR, dB", "published", "SSIM", "published ", "seconds")
+    for row in rows:
+        label, psnr, ssim = PUBLISHED[row.method]
+        scores = (f"{row.psnr:.2f}", f"{psnr:.2f}", f"{row.ssim:.4f}", f"{ssim:.4f}", f"{row.seconds:.0f}")
+        add_row(table, label, *scores)
+    console().print(table)
+    typer.echo(f"{SIZES[size].train} training images; the published figures are of 32000. Written to {out}.")
+
+
+def _seed5(
+    out: Path,
+    data: Path | None,
+    test: tuple[Path, ...],
+    size: str,
+    row: list[str],
+    method: list[str] | None,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
     from recon.experiments import seed5, seed5_report
     from recon.experiments.seed5_table import METHODS, ROWS
 
     rows = [one for one in ROWS if not row or any(part in one.key for part in row)]
     if not rows:
-        raise typer.BadParameter(
-            f"--row {' '.join(row or [])} is in none of {', '.join(one.key for one in ROWS)}"
-        )
-    unknown = [one for one in method or [] if one not in METHODS]
-    if unknown:
-        raise typer.BadParameter(f"--method {unknown[0]} is none of {', '.join(METHODS)}")
+        raise typer.BadParameter(f"--row {' '.join(row)} is in none of {', '.join(one.key for one in ROWS)}")
+    _check_methods(method, list(METHODS))
     if test and data is None:
         raise typer.BadParameter("--test needs --data: the images to train on")
     sizes = seed5.SIZES[size]
-    images = seed5.read_images(sizes, data, tuple(test or ()))
+    images = seed5.read_images(sizes, data, test)
     cells = seed5.run(
-        images,
-        sizes,
-        out,
-        rows,
-        tuple(method or METHODS),
-        seed=seed,
-        device=device,
-        report=lambda text: typer.echo(text, err=True),
+        images, sizes, out, rows, tuple(method or METHODS), seed=seed, device=device, report=_tell
     )
     summary = seed5_report.write(cells, images, size, out)
     if as_json:
@@ -97,3 +128,13 @@ def experiment_command(
         )
     console().print(table)
     typer.echo(f"{summary['note']} Written to {out}.")
+
+
+def _check_methods(method: list[str] | None, known: list[str]) -> None:
+    for one in method or []:
+        if one not in known:
+            raise typer.BadParameter(f"--method {one} is none of {', '.join(known)}")
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)

@@ -134,7 +134,9 @@ def test_the_norm_bounds_the_dense_matrix() -> None:
     assert truth <= op.norm() < 1.05 * truth
 
 
-@pytest.mark.parametrize("arguments", [{"angles": 90}, {"angles": 90, "detector_size": 0.6, "detectors": 120}])
+@pytest.mark.parametrize(
+    "arguments", [{"angles": 90}, {"angles": 90, "detector_size": 0.6, "detectors": 120}]
+)
 def test_filtered_back_projection_is_that_of_the_matrix(arguments: dict) -> None:
     fourier, matrix = (ParallelBeam((48, 48), **arguments, backend=name) for name in ("fourier", "matrix"))
     y = matrix(blob(matrix)) + 0.01 * random(*matrix.range_shape)
@@ -182,7 +184,9 @@ def test_auto_takes_the_matrix_where_it_is_small_and_says_what_it_took() -> None
     assert ParallelBeam((512, 512), angles=60, detectors=512, memory_limit=0).backend == "fourier"
 
 
-def test_without_finufft_auto_takes_the_matrix_and_fourier_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_finufft_auto_takes_the_matrix_and_fourier_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "finufft", None)
     with pytest.raises(ImportError, match="needs finufft: pip install finufft"):
         ParallelBeam((8, 8), angles=4, backend="fourier")(torch.ones(8, 8))
