@@ -66,7 +66,6 @@ def recon_operators() -> list[OperatorEntry]:
             factory="recon_operators.ct:ParallelBeam",
             summary="computed tomography, 2-D parallel beam: line integrals of an attenuation map",
             domain="real",
-            nonnegative=True,
             tags=("ct",),
             examples=(
                 Example({"shape": (6, 7), "angles": 5}),
@@ -80,6 +79,8 @@ def recon_operators() -> list[OperatorEntry]:
                         "detector_offset": 0.3,
                     }
                 ),
+                Example({"shape": (6, 5), "angles": 5, "backend": "fourier"}),
+                Example({"shape": (5, 6), "angles": 4, "detector_size": 1.3, "backend": "strip"}),
             ),
         ),
         OperatorEntry(

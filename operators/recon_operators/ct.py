@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from recon_operators.fourier_projector import FourierProjector, is_convolution
 from recon_operators.line_integrals import Projector, full_precision
 from recon_operators.scan_geometry import ParallelGeometry
 from recon_operators.tomography import (
+    ChosenBackend,
     ParallelBackend,
     Tomography,
     detector_count,
@@ -43,16 +44,17 @@ class ParallelBeam(Tomography):
         matrix: the projection matrix and its transpose, built at the first use, shared between operators of
             equal geometry and not saved with the operator. Exact adjoint, float32 and float64, CPU and GPU.
             The scan's symmetry is used: equally spaced views of a square image need an eighth of it.
-        fourier: the projection slice theorem by non-uniform FFTs (`FourierProjector`), of pixels and elements
-            that are areas, not points: ASTRA's ``strip`` kernel up to the detector's sampling limit. Exact
-            adjoint. While every view sees the whole image and elements are no wider than pixels, A^T A is one
-            FFT pair whatever the number of views; else it is the pair of projections. FINUFFT on the CPU, on a
-            GPU cuFINUFFT.
+        strip: the area of each element's strip in each pixel over the element's width, ASTRA's ``strip`` kernel
+            to some 1e-3 and better, by the projection slice theorem and non-uniform FFTs (`FourierProjector`).
+            Exact adjoint, no matrix. FINUFFT on the CPU, on a GPU cuFINUFFT.
+        fourier: the strips up to the detector's sampling limit, what is beyond left out. While every view sees the
+            whole image and elements are no wider than pixels, A^T A is then one FFT pair whatever the number of
+            views; elsewhere the same as ``strip``.
         astra: the ASTRA toolbox, which holds no matrix. On the CPU the same matrix, in float32; on the GPU
             one call for a batch, whose adjoint is approximate (`adjoint_kind`).
-        auto: on the CPU ``fourier`` where A^T A is one FFT pair and the matrix would be large (over
-            `FOURIER_FROM`), else the matrix while it fits `memory_limit`, else ``fourier``; on a GPU ASTRA where
-            it is installed with CUDA, else the matrix. `backend` and `repr` say which.
+        auto: on the CPU ``fourier`` where A^T A is one FFT pair and the matrix would be large (from `FOURIER_FROM`
+            on), else the matrix while it fits `memory_limit`, else ``strip``; on a GPU ASTRA where it is installed
+            with CUDA, else the matrix. `backend` and `repr` say which.
 
     Raises:
         ValueError: a shape, size, angle or backend that makes no scan; the message names it and what to give.
@@ -64,7 +66,7 @@ class ParallelBeam(Tomography):
     """
 
     geometry: ParallelGeometry
-    backends = ("matrix", "fourier", "astra")
+    backends = ("matrix", "strip", "fourier", "astra")
 
     def __init__(
         self,
@@ -96,21 +98,21 @@ class ParallelBeam(Tomography):
 
     @property
     def nonnegative(self) -> bool:  # type: ignore[override]
-        """Whether no entry of the matrix is negative: not with ``"fourier"``, whose strips end in ripples."""
-        return self.backend != "fourier"
+        """Whether no entry of the matrix is negative: in the Fourier domain strips end in ripples."""
+        return self.backend not in ("strip", "fourier")
 
-    def _automatic_backend(self) -> Literal["matrix", "fourier", "astra"]:
+    def _automatic_backend(self) -> ChosenBackend:
         if self.device.type == "cuda" and astra_projector.has_cuda():
             return "astra"
         if self.device.type != "cpu":
             return "matrix"
-        fits = self._matrix_bytes <= self.memory_limit
-        small = self._matrix_bytes < FOURIER_FROM or not is_convolution(self.geometry)
-        return "matrix" if fits and small else "fourier"
+        if self._matrix_bytes >= FOURIER_FROM and is_convolution(self.geometry):
+            return "fourier"
+        return "matrix" if self._matrix_bytes <= self.memory_limit else "strip"
 
     def _projector(self, backend: str, dtype: torch.dtype, device: torch.device) -> Projector:
-        if backend == "fourier":
-            return FourierProjector(self.geometry, dtype, device)
+        if backend in ("strip", "fourier"):
+            return FourierProjector(self.geometry, dtype, device, aliased=backend == "strip")
         return super()._projector(backend, dtype, device)
 
     def _gram(self, x: Tensor) -> Tensor:
@@ -122,8 +124,8 @@ class ParallelBeam(Tomography):
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
         """Filtered back-projection; see `recon_operators.filtered_backprojection`.
 
-        With the matrix backend the back-projection interpolates the views by a matrix of its own, with
-        ``"fourier"`` by the spectrum of that interpolation; with ASTRA it is the adjoint, a column of which sums
+        With the matrix backend the back-projection interpolates the views by a matrix of its own, in the
+        Fourier domain by the spectrum of that interpolation; with ASTRA it is the adjoint, a column of which sums
         to pixel_size^2 / detector_size in each view.
         """
         views = weighted_views(full_precision(y), self.geometry, filter, cutoff)

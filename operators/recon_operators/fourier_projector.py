@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-12}
 _BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**28}
 """Memory of the padded images that one FFT pair takes together: on a CPU more leave its caches and take longer."""
 
+_Array = np.ndarray[Any, Any]
+
 
 class FourierProjector:
     """A and its transpose for a parallel beam whose elements average over their width, square pixels.
@@ -30,11 +34,10 @@ class FourierProjector:
                      exp(2 pi i f s_j),    f = m / (P d),
 
     with X the sum over the pixels x[n] exp(-2 pi i k . r_n) and P elements of period, as many as see the whole
-    image. With m over the whole numbers that is the area of the strip in each pixel over d, ASTRA's ``strip``; here
-    m ends at the element's own sampling limit |f| < 1/(2 d), or, for elements wider than pixels, at the first
-    multiple of it beyond 1/(2 p), and what lies beyond the limit is aliased as sampling does.
+    image. With m over the whole numbers that is the area of the strip in each pixel over d, ASTRA's ``strip``. What
+    lies beyond the elements' sampling limit, 1/(2 d), is aliased, as sampling does.
 
-    Where the sum ends at the limit and the detector covers the image in every view, A^T A is exactly a convolution,
+    Where the detector covers the image in every view and the sum ends at the limit, A^T A is exactly a convolution,
     t[m - n] (Delaney and Bresler, IEEE Trans. Image Process. 5, 1996): the P elements are a whole period, on which
     the exponentials are orthogonal.
 
@@ -42,29 +45,36 @@ class FourierProjector:
         geometry: the scan.
         dtype: float32 or float64.
         device: where the transforms run: FINUFFT on a CPU, cuFINUFFT on a GPU.
+        aliased: whether to sum beyond the limit where A^T A could be a convolution; elsewhere that is done always.
     """
 
     def __init__(
-        self, geometry: ParallelGeometry, dtype: torch.dtype, device: torch.device | str = "cpu"
+        self,
+        geometry: ParallelGeometry,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        *,
+        aliased: bool = False,
     ) -> None:
         self.geometry, self.dtype = geometry, dtype
-        self.period = _period(geometry)
-        self.convolves = is_convolution(geometry)
-        points = _points(geometry, self.period)
-        self._transform = NonUniformFFT(points.reshape(-1, 2).to(device), geometry.shape, ACCURACY[dtype])
+        self.convolves = is_convolution(geometry) and not aliased
+        spectra = StripSpectra(geometry, limited=self.convolves)
+        self.period = spectra.period
+        self._transform = NonUniformFFT(
+            spectra.points.reshape(-1, 2).to(device), geometry.shape, ACCURACY[dtype]
+        )
         # a transform is scaled by 1/sqrt(pixels)
-        scale = _both_signs(geometry, self.period) * math.sqrt(math.prod(geometry.shape)) / self.period
-        element = np.sinc(_frequencies(geometry, self.period) * geometry.detector_size)
+        scale = spectra.count * math.sqrt(math.prod(geometry.shape)) / spectra.period
         kind = complex_dtype(dtype)
-        self._strips = torch.from_numpy(scale * _strips(geometry, self.period)).to(device, kind)
-        self._lines = torch.from_numpy(scale * element**2 * _phases(geometry, self.period)).to(device, kind)
+        self._strips = torch.from_numpy(scale * spectra.strips).to(device, kind)
+        self._lines = torch.from_numpy(scale * spectra.lines).to(device, kind)
         self._symbol: Tensor | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """A x for ``(B, height, width)``: ``(B, views, detectors)``."""
         spectra = self._transform.forward(images.to(complex_dtype(self.dtype)))
-        spectra = spectra.reshape(len(images), *self._strips.shape) * self._strips
-        # beyond the sampling limit frequencies that are a multiple of P apart are one
+        spectra = spectra.reshape(len(images), *self._strips.shape).mul_(self._strips)
+        # frequencies that are a multiple of P apart are one to the elements
         folds = -(-spectra.shape[-1] // self.period)
         if folds > 1:
             spectra = torch.nn.functional.pad(spectra, (0, folds * self.period - spectra.shape[-1]))
@@ -88,8 +98,7 @@ class FourierProjector:
         if not self.convolves:
             return self.adjoint(self.forward(images))
         if self._symbol is None:
-            symbol = _gram_symbol(self.geometry)
-            self._symbol = symbol.to(images.device, self.dtype)
+            self._symbol = _gram_symbol(self.geometry).to(images.device, self.dtype)
         height, width = self.geometry.shape
         rows, columns = (fast_length(2 * side) for side in self.geometry.shape)
         limit = _BLOCK_BYTES["cpu" if images.device.type == "cpu" else "cuda"]
@@ -115,92 +124,116 @@ class FourierProjector:
 
 
 def is_convolution(geometry: ParallelGeometry) -> bool:
-    """Whether A^T A is a convolution: no view is truncated, and elements are no wider than pixels."""
-    return geometry.covers_image and _folds(geometry) == 1
+    """Whether A^T A can be a convolution: no view is truncated, and elements are no wider than pixels."""
+    return geometry.covers_image and _elements_in_pixels(geometry) == 1
 
 
-def _folds(geometry: ParallelGeometry) -> int:
-    """How many times the element's sampling limit the pixels' own limit is, rounded up."""
-    return max(1, math.ceil(geometry.detector_size / geometry.pixel_size * (1 - 1e-9)))
+@dataclass(frozen=True)
+class StripSpectra:
+    """The spectra of a scan's strips: at which points of the Fourier domain, and what the elements make of them.
 
-
-def _period(geometry: ParallelGeometry) -> int:
-    """The number of elements that see the whole image in every view, the detector's among them."""
-    before, after = geometry.elements_missing
-    return geometry.detectors if geometry.covers_image else fast_length(geometry.detectors + before + after)
-
-
-def _frequencies(geometry: ParallelGeometry, period: int) -> np.ndarray:
-    """The frequencies f >= 0 [1/mm]."""
-    highest = (_folds(geometry) * period - 1) // 2  # below the limit, whose own sign is ambiguous
-    return np.arange(highest + 1) / (period * geometry.detector_size)
-
-
-def _both_signs(geometry: ParallelGeometry, period: int) -> np.ndarray:
-    """How many frequencies each f >= 0 stands for: the real image's spectrum is symmetric."""
-    count = np.full(len(_frequencies(geometry, period)), 2.0)
-    count[0] = 1.0
-    return count
-
-
-def _points(geometry: ParallelGeometry, period: int) -> Tensor:
-    """The points (f cos theta, f sin theta) in cycles per field of view, rows first, ``(views, f, 2)``."""
-    theta = np.asarray(geometry.angles)[:, None]
-    pixels = _frequencies(geometry, period) * geometry.pixel_size
-    cycles = np.stack([-pixels * np.sin(theta), pixels * np.cos(theta)], axis=-1)
-    return torch.from_numpy(cycles * np.asarray(geometry.shape))
-
-
-def _middles(geometry: ParallelGeometry) -> np.ndarray:
-    """Where the transform's middle pixel lies along each view, from its first element on [mm], ``(views, 1)``."""
-    theta = np.asarray(geometry.angles)[:, None]
-    down, right = ((side // 2 - (side - 1) / 2) * geometry.pixel_size for side in geometry.shape)
-    return right * np.cos(theta) - down * np.sin(theta) - geometry.positions[0]
-
-
-def _phases(geometry: ParallelGeometry, period: int) -> np.ndarray:
-    """exp(-2 pi i f s) with s the place of the middle pixel, ``(views, f)``."""
-    return np.exp(-2j * np.pi * _frequencies(geometry, period) * _middles(geometry))
-
-
-def _strips(geometry: ParallelGeometry, period: int) -> np.ndarray:
-    """The spectrum of what the elements read of the middle pixel [mm], ``(views, f)``.
-
-    Along an axis of the image all pixels lie alike between elements that divide them evenly, and what is beyond the
-    sampling limit is aliased alike: the strips are exact there. Elsewhere they end at the limit.
+    Attributes:
+        geometry: the scan.
+        limited: whether they end at the elements' sampling limit, else at the next multiple of it that is at least
+            twice the pixels'.
     """
-    theta, pixel = np.asarray(geometry.angles)[:, None], geometry.pixel_size
-    cosine, sine = np.cos(theta), np.sin(theta)
-    samples = _frequencies(geometry, period)
-    strips = np.sinc(samples * pixel * cosine) * np.sinc(samples * pixel * sine)
-    strips = strips * np.sinc(samples * geometry.detector_size) * (pixel**2 / geometry.detector_size)
-    strips = strips * _phases(geometry, period)
-    divided = pixel / geometry.detector_size
-    if abs(divided - round(divided)) < 1e-9 * divided:
-        along = np.minimum(np.abs(cosine), np.abs(sine))[:, 0] < 1e-9
-        strips[along] = _aliased_strips(geometry, period, _middles(geometry)[along])
-    return strips
+
+    geometry: ParallelGeometry
+    limited: bool
+
+    @property
+    def period(self) -> int:
+        """P: the detector's elements, and those that it lacks to see the whole image in every view."""
+        before, after = self.geometry.elements_missing
+        lacking = before + after
+        return fast_length(self.geometry.detectors + lacking) if lacking else self.geometry.detectors
+
+    @property
+    def frequencies(self) -> _Array:
+        """The frequencies f >= 0 [1/mm]."""
+        multiple = 1 if self.limited else 2 * _elements_in_pixels(self.geometry)
+        return np.arange(multiple * self.period // 2 + 1) / (self.period * self.geometry.detector_size)
+
+    @property
+    def count(self) -> _Array:
+        """How many frequencies each f >= 0 stands for: the real image's spectrum is symmetric."""
+        count = np.full(len(self.frequencies), 2.0)
+        count[0] = 1.0
+        if self.limited and self.period % 2 == 0:
+            count[-1] = 1.0  # the limit, whose sign the elements cannot tell
+        return count
+
+    @property
+    def points(self) -> Tensor:
+        """The points (f cos theta, f sin theta) in cycles per field of view, rows first, ``(views, f, 2)``."""
+        theta = np.asarray(self.geometry.angles)[:, None]
+        pixels = self.frequencies * self.geometry.pixel_size
+        cycles = np.stack([-pixels * np.sin(theta), pixels * np.cos(theta)], axis=-1)
+        return torch.from_numpy(cycles * np.asarray(self.geometry.shape))
+
+    @property
+    def lines(self) -> _Array:
+        """The spectrum of linear interpolation of a view at the transform's middle pixel, ``(views, f)``."""
+        return np.sinc(self.frequencies * self.geometry.detector_size) ** 2 * self._phases
+
+    @property
+    def strips(self) -> _Array:
+        """The spectrum of what the elements read of the middle pixel [mm], ``(views, f)``."""
+        theta, pixel = np.asarray(self.geometry.angles)[:, None], self.geometry.pixel_size
+        cosine, sine, element = np.cos(theta), np.sin(theta), self.geometry.detector_size
+        cycles = self.frequencies * pixel
+        strips = np.sinc(cycles * cosine) * np.sinc(cycles * sine) * np.sinc(self.frequencies * element)
+        strips = strips * (pixel**2 / element) * self._phases
+        if self.limited and self.period % 2 == 0:
+            strips[:, -1] = 0  # what elements read at the limit depends on where they lie
+        divided = pixel / element
+        if abs(divided - round(divided)) < 1e-9 * divided:
+            along = np.minimum(np.abs(cosine), np.abs(sine))[:, 0] < 1e-9
+            strips[along] = self._along_an_axis(self._middles[along])
+        return strips
+
+    def _along_an_axis(self, middles: _Array) -> _Array:
+        """`strips` of views along an axis of the image, from the middle pixel's overlap with each element.
+
+        There all pixels lie alike between elements that divide them evenly, and what is beyond the limit is aliased
+        alike: it is counted below the limit, and A^T A stays a convolution.
+        """
+        spacing, pixel = self.geometry.detector_size, self.geometry.pixel_size
+        reach = math.ceil(pixel / spacing) + 1
+        elements = np.round(middles / spacing) + np.arange(-reach, reach + 1)
+        apart = np.abs(elements * spacing - middles)
+        overlaps = np.clip((pixel + spacing) / 2 - apart, 0, min(pixel, spacing)) * (pixel / spacing)
+        turns = elements[..., None] * (self.frequencies * spacing)
+        strips = (overlaps[..., None] * np.exp(-2j * np.pi * turns)).sum(1)
+        limit = self.period // 2
+        if self.period % 2 == 0:
+            strips[:, limit] = strips[:, limit].real / self.count[limit]
+        strips[:, limit + 1 :] = 0
+        return strips
+
+    @property
+    def _middles(self) -> _Array:
+        """Where the transform's middle pixel lies in each view, from its first element on [mm], ``(views, 1)``."""
+        geometry, theta = self.geometry, np.asarray(self.geometry.angles)[:, None]
+        down, right = ((side // 2 - (side - 1) / 2) * geometry.pixel_size for side in geometry.shape)
+        return right * np.cos(theta) - down * np.sin(theta) - geometry.positions[0]
+
+    @property
+    def _phases(self) -> _Array:
+        """exp(-2 pi i f s) with s the place of the middle pixel, ``(views, f)``."""
+        return np.exp(-2j * np.pi * self.frequencies * self._middles)
 
 
-def _aliased_strips(geometry: ParallelGeometry, period: int, middles: np.ndarray) -> np.ndarray:
-    """As `_strips`, of views along an axis with the middle pixel at ``middles``: from the overlap with each element."""
-    spacing, pixel = geometry.detector_size, geometry.pixel_size
-    reach = math.ceil(pixel / spacing) + 1
-    nearest = np.round(middles / spacing)
-    elements = nearest + np.arange(-reach, reach + 1)  # (views, elements)
-    apart = np.abs(elements * spacing - middles)
-    overlap = np.clip((pixel + spacing) / 2 - apart, 0, min(pixel, spacing)) * (pixel / spacing)
-    turns = elements[..., None] * (_frequencies(geometry, period) * spacing)
-    return (overlap[..., None] * np.exp(-2j * np.pi * turns)).sum(1)
+def _elements_in_pixels(geometry: ParallelGeometry) -> int:
+    """The width of an element in pixels, rounded up."""
+    return max(1, math.ceil(geometry.detector_size / geometry.pixel_size * (1 - 1e-9)))
 
 
 @functools.lru_cache(maxsize=2)
 def _gram_symbol(geometry: ParallelGeometry) -> Tensor:
     """The spectrum of the kernel of A^T A on the doubled grid, transposed, one half of columns; float64, in mm^2."""
-    period = _period(geometry)
-    powers = np.abs(_strips(geometry, period)) ** 2 * _both_signs(geometry, period) / period
-    weights = torch.from_numpy(powers).flatten()
+    spectra = StripSpectra(geometry, limited=True)
+    weights = torch.from_numpy(np.abs(spectra.strips) ** 2 * spectra.count / spectra.period).flatten()
     grid = tuple(fast_length(2 * side) for side in geometry.shape)
-    points = _points(geometry, period).reshape(-1, 2)
-    kernel = normal_kernel(points, geometry.shape, weights, grid).real * math.prod(geometry.shape)
-    return torch.fft.rfft2(kernel).real.mT.contiguous()
+    kernel = normal_kernel(spectra.points.reshape(-1, 2), geometry.shape, weights, grid)
+    return torch.fft.rfft2(kernel.real * math.prod(geometry.shape)).real.mT.contiguous()

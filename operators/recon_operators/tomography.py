@@ -19,7 +19,8 @@ from recon_operators.sinogram_noise import sinogram_noise
 from recon_operators.sparse_projector import estimated_bytes, sparse_projector
 
 Backend = Literal["auto", "matrix", "astra"]
-ParallelBackend = Literal["auto", "matrix", "fourier", "astra"]
+ChosenBackend = Literal["matrix", "strip", "fourier", "astra"]
+ParallelBackend = Literal["auto", "matrix", "strip", "fourier", "astra"]
 
 
 class Tomography(LineIntegrals):
@@ -31,7 +32,7 @@ class Tomography(LineIntegrals):
         memory_limit: most that ``"auto"`` spends on a matrix [bytes].
     """
 
-    backends: tuple[ParallelBackend, ...] = ("matrix", "astra")
+    backends: tuple[ChosenBackend, ...] = ("matrix", "astra")
 
     def __init__(self, geometry: ScanGeometry, backend: ParallelBackend, memory_limit: int) -> None:
         super().__init__(geometry.shape, (geometry.views, geometry.detectors))
@@ -51,11 +52,11 @@ class Tomography(LineIntegrals):
         self._warned = False
 
     @property
-    def backend(self) -> Literal["matrix", "fourier", "astra"]:
+    def backend(self) -> ChosenBackend:
         """The backend in use on the operator's device."""
         return self._automatic_backend() if self.requested_backend == "auto" else self.requested_backend
 
-    def _automatic_backend(self) -> Literal["matrix", "fourier", "astra"]:
+    def _automatic_backend(self) -> ChosenBackend:
         if self.device.type == "cuda" and not astra_projector.has_cuda():
             return "matrix"
         if self.device.type not in ("cpu", "cuda") or self._matrix_bytes <= self.memory_limit:

@@ -180,7 +180,7 @@ def test_vmap_is_a_batch() -> None:
     torch.testing.assert_close(torch.vmap(op)(images), op(images))
 
 
-@pytest.mark.parametrize("backend", ["matrix", pytest.param("astra", marks=needs_astra)])
+@pytest.mark.parametrize("backend", ["matrix", "strip", "fourier", pytest.param("astra", marks=needs_astra)])
 @pytest.mark.parametrize("batch", [(), (1,), (2,), (8,), (9,), (17,), (2, 3), (0,), (3, 0)])
 def test_a_batch_is_a_loop(backend: str, batch: tuple[int, ...]) -> None:
     op = ParallelBeam((10, 13), angles=7, backend=backend)
@@ -195,7 +195,7 @@ def test_a_batch_is_a_loop(backend: str, batch: tuple[int, ...]) -> None:
         torch.testing.assert_close(op.adjoint(sinogram), back, atol=1e-4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("backend", ["matrix", pytest.param("astra", marks=needs_astra)])
+@pytest.mark.parametrize("backend", ["matrix", "strip", "fourier", pytest.param("astra", marks=needs_astra)])
 def test_any_memory_layout_and_the_input_stays(backend: str) -> None:
     op = ParallelBeam((10, 13), angles=7, backend=backend)
     images = random(13, 3, 10).permute(1, 2, 0)
@@ -270,7 +270,7 @@ def test_views_of_an_integer_are_equally_spaced_over_half_a_turn() -> None:
         ({"angles": True}, "got True"),
         ({"angles": []}, "angles is empty: give the number of views"),
         ({"angles": [0.0, math.nan]}, "angles must be finite radians, got nan among them"),
-        ({"backend": "cuda"}, "backend must be 'auto', 'matrix' or 'astra', got 'cuda'"),
+        ({"backend": "cuda"}, "backend must be 'auto', 'matrix', 'strip', 'fourier' or 'astra', got 'cuda'"),
         ({"memory_limit": -1}, "memory_limit must be a number of bytes >= 0, got -1"),
     ],
 )
