@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recon.algebra import stack as stack
+    from recon.emission import Emission as Emission
     from recon.entries import DatasetEntry as DatasetEntry
     from recon.entries import Example as Example
     from recon.entries import MetricEntry as MetricEntry
@@ -52,7 +53,11 @@ if TYPE_CHECKING:
     from recon.solvers.cg import CG as CG
     from recon.solvers.direct import Direct as Direct
     from recon.solvers.fista import FISTA as FISTA
+    from recon.solvers.lsqr import LSQR as LSQR
+    from recon.solvers.osem import MLEM as MLEM
+    from recon.solvers.osem import OSEM as OSEM
     from recon.solvers.pdhg import PDHG as PDHG
+    from recon.solvers.sirt import SIRT as SIRT
     from recon.solving import ConvergenceWarning as ConvergenceWarning
     from recon.solving import solve as solve
     from recon.stopping import Discrepancy as Discrepancy
@@ -61,11 +66,13 @@ if TYPE_CHECKING:
     from recon.stopping import SmallResiduals as SmallResiduals
     from recon.stopping import StoppingRule as StoppingRule
     from recon.stopping import TimeLimit as TimeLimit
+    from recon.subsets import Subset as Subset
     from recon.transmission import PWLS as PWLS
     from recon.transmission import Poisson as Poisson
 
 _HOMES = {
     "recon.algebra": "stack",
+    "recon.emission": "Emission",
     "recon.entries": (
         "DatasetEntry Example MetricEntry NetworkEntry NoiseEntry ObjectiveEntry OperatorEntry PriorEntry "
         "ReaderEntry SolverEntry WriterEntry"
@@ -87,8 +94,12 @@ _HOMES = {
     "recon.solvers.cg": "CG",
     "recon.solvers.direct": "Direct",
     "recon.solvers.fista": "FISTA",
+    "recon.solvers.lsqr": "LSQR",
+    "recon.solvers.osem": "MLEM OSEM",
     "recon.solvers.pdhg": "PDHG",
+    "recon.solvers.sirt": "SIRT",
     "recon.solving": "ConvergenceWarning solve",
+    "recon.subsets": "Subset",
     "recon.transmission": "PWLS Poisson",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",
 }

@@ -39,6 +39,30 @@ def recon_solvers() -> list[SolverEntry]:
             summary="primal-dual hybrid gradient (Chambolle-Pock): any sum of functionals, no inner solver",
             needs=("adjoint", "prox"),
         ),
+        SolverEntry(
+            name="lsqr",
+            factory="recon.solvers.lsqr:LSQR",
+            summary="least squares by bidiagonalisation, alone or with quadratic priors",
+            needs=("adjoint",),
+        ),
+        SolverEntry(
+            name="sirt",
+            factory="recon.solvers.sirt:SIRT",
+            summary="row- and column-weighted steps, stopped early; one constraint on the image or no prior",
+            needs=("adjoint", "nonnegative"),
+        ),
+        SolverEntry(
+            name="osem",
+            factory="recon.solvers.osem:OSEM",
+            summary="expectation maximisation of emission counts over ordered subsets; no prior",
+            needs=("adjoint", "nonnegative", "subsets"),
+        ),
+        SolverEntry(
+            name="mlem",
+            factory="recon.solvers.osem:MLEM",
+            summary="maximum likelihood of emission counts by expectation maximisation; no prior",
+            needs=("adjoint", "nonnegative"),
+        ),
     ]
 
 

@@ -44,7 +44,9 @@ def chosen() -> list[Any]:
     """The pairs as parameters: a diagonal of the product by default, the rest slow."""
     every = pairs()
     stride = max(1, math.ceil(len(every) / QUICK))
-    while math.gcd(stride, 2 * len(registry.items("prior"))) > 1:  # or the same few priors would come up again
+    while (
+        math.gcd(stride, 2 * len(registry.items("prior"))) > 1
+    ):  # or the same few priors would come up again
         stride += 1
     found = []
     for place, (operator, example, prior, positive) in enumerate(every):
