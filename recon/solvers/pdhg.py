@@ -12,6 +12,7 @@ from torch import Tensor
 from recon.linear import Identity, real_dtype
 from recon.parameters import Param
 from recon.problem import Problem, Term
+from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Iterative, norm, per_item, refuse_denoisers, refuse_generator
 from recon.solvers.steps import first_penalties, penalty_units, squared_norm
 from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
@@ -182,6 +183,10 @@ class PDHG(Iterative):
     def default_stop(self) -> StoppingRule:
         """Relative residuals below 1e-3, or 2000 iterations, which are cheap."""
         return SmallResiduals(1e-3) | MaxIterations(2000)
+
+    def searching(self) -> ADMM:
+        """ADMM finds an automatic weight: it follows a change within the few iterations between two looks."""
+        return ADMM()
 
     def start(self, problem: Problem) -> PDHGState:
         """The first image; the data's dual is its residual, the others are zero."""
