@@ -48,12 +48,13 @@ class FISTA(Iterative):
 
     with the momentum let go, t' = 1 and v' = x', where it points uphill: <v - x', x' - x> > 0 (O'Donoghue and Candes
     2015). L is |A^H W A| + sum_i w_i |K_i|^2 of guaranteed norms for least squares. For a data term that is not
-    quadratic that is the first guess, of its expansion around the data; L then shrinks by 5 % an iteration and is doubled
-    until
+    quadratic that is the first guess, of its expansion around the data. Then L shrinks by 5 % an iteration, and is
+    doubled until
 
-        <f'(A x') - f'(A v), A x' - A v> <= L |x' - v|^2,
+        <f'(A x') - f'(A v), A x' - A v> <= L/2 |x' - v|^2.
 
-    which has no cancellation (Becker, Candes and Grant 2011, 5.3).
+    The product, in which nothing cancels, is at least what f lies above its tangent at v (compare Becker, Candes and
+    Grant 2011, 5.3), so that the step is a sufficient one.
 
     Takes any number of quadratic priors (`Tikhonov`) and besides them one term whose proximal map it can take of the
     image itself: a functional of the image (`L1`, a constraint), a functional of an orthonormal transform
@@ -155,7 +156,7 @@ def _tried(problem: Problem, state: FISTAState, x: Tensor, lipschitz: Tensor) ->
     rounding = torch.finfo(real_dtype(x.dtype)).eps * (
         norm(slope) * norm(difference) + norm(turn) * norm(predicted)
     )
-    allowed = lipschitz * inner(moved, moved).to(lipschitz) + 10 * rounding.to(lipschitz)
+    allowed = lipschitz / 2 * inner(moved, moved).to(lipschitz) + 10 * rounding.to(lipschitz)
     return [predicted], ~(inner(turn, difference).to(lipschitz) <= allowed)
 
 
