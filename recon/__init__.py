@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from recon.early_stopping import HeldOut as HeldOut
     from recon.early_stopping import MovingVariance as MovingVariance
     from recon.early_stopping import WindowedVariance as WindowedVariance
+    from recon.emission import Emission as Emission
     from recon.entries import DatasetEntry as DatasetEntry
     from recon.entries import Example as Example
     from recon.entries import MetricEntry as MetricEntry
@@ -60,7 +61,11 @@ if TYPE_CHECKING:
     from recon.solvers.direct import Direct as Direct
     from recon.solvers.feedforward import Feedforward as Feedforward
     from recon.solvers.fista import FISTA as FISTA
+    from recon.solvers.lsqr import LSQR as LSQR
+    from recon.solvers.osem import MLEM as MLEM
+    from recon.solvers.osem import OSEM as OSEM
     from recon.solvers.pdhg import PDHG as PDHG
+    from recon.solvers.sirt import SIRT as SIRT
     from recon.solving import ConvergenceWarning as ConvergenceWarning
     from recon.solving import solve as solve
     from recon.stopping import Discrepancy as Discrepancy
@@ -71,6 +76,7 @@ if TYPE_CHECKING:
     from recon.stopping import TimeLimit as TimeLimit
     from recon.study import Study as Study
     from recon.study import solve_all as solve_all
+    from recon.subsets import Subset as Subset
     from recon.training.objective import Objective as Objective
     from recon.training.train import train as train
     from recon.transmission import PWLS as PWLS
@@ -80,6 +86,7 @@ _HOMES = {
     "recon.algebra": "stack",
     "recon.channelwise": "Channelwise",
     "recon.early_stopping": "HeldOut MovingVariance WindowedVariance",
+    "recon.emission": "Emission",
     "recon.entries": (
         "DatasetEntry Example MetricEntry NetworkEntry NoiseEntry ObjectiveEntry OperatorEntry PriorEntry "
         "ReaderEntry SolverEntry WriterEntry"
@@ -104,11 +111,15 @@ _HOMES = {
     "recon.solvers.dip": "DIP",
     "recon.solvers.direct": "Direct",
     "recon.solvers.fista": "FISTA",
+    "recon.solvers.lsqr": "LSQR",
+    "recon.solvers.osem": "MLEM OSEM",
     "recon.solvers.pdhg": "PDHG",
     "recon.solvers.feedforward": "Feedforward",
     "recon.training.objective": "Objective",
     "recon.training.train": "train",
+    "recon.solvers.sirt": "SIRT",
     "recon.solving": "ConvergenceWarning solve",
+    "recon.subsets": "Subset",
     "recon.transmission": "PWLS Poisson",
     "recon.study": "Study solve_all",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",

@@ -46,6 +46,30 @@ def recon_solvers() -> list[SolverEntry]:
             needs=("adjoint", "prox"),
         ),
         SolverEntry(
+            name="lsqr",
+            factory="recon.solvers.lsqr:LSQR",
+            summary="least squares by bidiagonalisation, alone or with quadratic priors",
+            needs=("adjoint",),
+        ),
+        SolverEntry(
+            name="sirt",
+            factory="recon.solvers.sirt:SIRT",
+            summary="row- and column-weighted steps, stopped early; one constraint on the image or no prior",
+            needs=("adjoint", "nonnegative"),
+        ),
+        SolverEntry(
+            name="osem",
+            factory="recon.solvers.osem:OSEM",
+            summary="expectation maximisation of emission counts over ordered subsets; no prior",
+            needs=("adjoint", "nonnegative", "subsets"),
+        ),
+        SolverEntry(
+            name="mlem",
+            factory="recon.solvers.osem:MLEM",
+            summary="maximum likelihood of emission counts by expectation maximisation; no prior",
+            needs=("adjoint", "nonnegative"),
+        ),
+        SolverEntry(
             name="feedforward",
             factory="recon.solvers.feedforward:Feedforward",
             summary="a trained network applied once to the direct reconstruction",

@@ -149,14 +149,29 @@ def broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
         return False
 
 
+def laid_out(values: Tensor, y: Tensor, batch_shape: Sequence[int], label: str) -> Tensor:
+    """Values for ``y`` (B, *item): with a batch axis, which is 1 where all items share them."""
+    item = tuple(y.shape[1:])
+    values = values.to(y)
+    if values.ndim <= len(item) and broadcasts(values.shape, item):
+        return values.expand(1, *item)
+    if broadcasts(values.shape, (*batch_shape, *item)):
+        return values.expand(*batch_shape, *item).reshape(y.shape)
+    raise ValueError(
+        f"{label} of shape {tuple(values.shape)} do not fit data of shape {(*batch_shape, *item)}: give one number, "
+        f"or one a ray, {item}"
+    )
+
+
 def as_fidelity(value: Any) -> Gaussian:
     """A data term from an object, a name, ``"name:argument=value"`` or ``(name, {arguments})``."""
     if isinstance(value, Gaussian):
         return value
+    from recon.emission import Emission
     from recon.parameters import parse_spec
     from recon.transmission import PWLS, Poisson
 
-    known: dict[str, type[Gaussian]] = {kind.name: kind for kind in (Gaussian, PWLS, Poisson)}
+    known: dict[str, type[Gaussian]] = {kind.name: kind for kind in (Gaussian, PWLS, Poisson, Emission)}
     if isinstance(value, str):
         value = parse_spec(value)
     name, arguments = value if isinstance(value, tuple) and len(value) == 2 else (value, {})

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recon import norms
 from recon.parameters import Param
+from recon.subsets import Subset
 
 Shape = tuple[int, ...]
 Field = Literal["real", "complex", "any"]
@@ -142,6 +143,17 @@ class LinearOperator(nn.Module):
     def sample_mask(self) -> Tensor | None:
         """1 where data exist, broadcastable to `range_shape`; None means everywhere."""
         return None
+
+    def subsets(self, count: int) -> list[Subset]:
+        """The rows of the matrix, dealt out to ``count`` operators of about equal share; for ordered subsets.
+
+        Raises:
+            TypeError: the operator has no subsets.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no subsets: write `subsets(count)`, which returns a list of "
+            "recon.subsets.Subset(operator of some rows, one slice for each axis of the data), or use one subset"
+        )
 
     def noise_level(self, y: Tensor) -> Tensor:
         """Estimate the noise standard deviation of each item of ``y`` (B, *range_shape).

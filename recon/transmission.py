@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from recon.fidelity import Gaussian, broadcasts, unfit
+from recon.fidelity import Gaussian, laid_out, unfit
 from recon.linear import Step
 
 _LARGEST = 50.0
@@ -64,11 +64,11 @@ class PWLS(Gaussian):
                 "counts become line integrals by -log(counts / photons), or recon_operators.measured_ct.from_counts"
             )
         part = self._copy()
-        part.photons = _laid_out(self.photons, y, batch_shape, "photons")
+        part.photons = laid_out(self.photons, y, batch_shape, "photons")
         if self.counts is None:
             part.counts = part.photons * torch.exp(-y)
         else:
-            part.counts = _laid_out(self.counts, y, batch_shape, "counts").expand_as(y)
+            part.counts = laid_out(self.counts, y, batch_shape, "counts").expand_as(y)
         part.weights = part.counts.square() / (part.counts + self.electronic**2).clamp_min(1e-30)
         if not bool((torch.isfinite(part.weights).flatten(1).all(1) & part.weights.flatten(1).any(1)).all()):
             raise ValueError(
@@ -177,20 +177,6 @@ def lambert_of_exp(exponent: Tensor) -> Tensor:
     for _ in range(5):  # convergence is quadratic from an error below a third: double precision is reached
         w = w * (1 + exponent - torch.log(w.clamp_min(tiny))) / (1 + w)
     return w
-
-
-def _laid_out(values: Tensor, y: Tensor, batch_shape: Sequence[int], label: str) -> Tensor:
-    """Values for ``y`` (B, *item): with a batch axis, which is 1 where all items share them."""
-    item = tuple(y.shape[1:])
-    values = values.to(y)
-    if values.ndim <= len(item) and broadcasts(values.shape, item):
-        return values.expand(1, *item)
-    if broadcasts(values.shape, (*batch_shape, *item)):
-        return values.expand(*batch_shape, *item).reshape(y.shape)
-    raise ValueError(
-        f"{label} of shape {tuple(values.shape)} do not fit data of shape {(*batch_shape, *item)}: give one number, "
-        f"or one a ray, {item}"
-    )
 
 
 def _not_positive(values: Tensor) -> str:

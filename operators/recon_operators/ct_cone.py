@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Self
 
+from recon.linear import LinearOperator
 from recon.parameters import Param
+from recon.subsets import Subset
 from recon_operators.arrays import ArrayLike
 from recon_operators.cone_geometry import ConeGeometry
 from recon_operators.cone_scans import circular_geometry, vector_geometry
@@ -14,6 +17,7 @@ from recon_operators.cone_tomography import (
     ConeTomography,
     warn_of_unmeasured,
 )
+from recon_operators.view_subsets import interleaved_views
 
 
 class ConeBeam(ConeTomography):
@@ -84,6 +88,10 @@ class ConeBeam(ConeTomography):
         super().__init__(geometry, backend)
         warn_of_unmeasured(geometry, stacklevel=2)
 
+    def subsets(self, count: int) -> list[Subset]:
+        """Interleaved views; see `recon_operators.view_subsets`."""
+        return _subsets(self, count)
+
 
 class ConeBeamVectors(ConeTomography):
     """Line integrals of a volume along the rays of a point source on any path, to a flat detector of any pose.
@@ -124,3 +132,17 @@ class ConeBeamVectors(ConeTomography):
     def of(cls, geometry: ConeGeometry, *, backend: ConeBackend = "auto") -> Self:
         """The operator of a geometry, such as that of `helical_geometry`."""
         return cls(geometry.shape, geometry.vectors, geometry.detectors, geometry.pixel_size, backend=backend)
+
+    def subsets(self, count: int) -> list[Subset]:
+        """Interleaved views; see `recon_operators.view_subsets`."""
+        return _subsets(self, count)
+
+
+def _subsets(scan: ConeBeam | ConeBeamVectors, count: int) -> list[Subset]:
+    geometry = scan.geometry
+
+    def scan_of(views: slice) -> LinearOperator:
+        part = dataclasses.replace(geometry, vectors=geometry.vectors[views])
+        return ConeBeamVectors.of(part, backend=scan.backend)
+
+    return interleaved_views(scan, count, 1, scan_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import warnings
@@ -12,11 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recon.linear import LinearOperator
+from recon.subsets import Subset
 from recon_operators import astra_projector
 from recon_operators.line_integrals import LineIntegrals, Projector, radial_frequency
 from recon_operators.scan_geometry import ScanGeometry
 from recon_operators.sinogram_noise import sinogram_noise
 from recon_operators.sparse_projector import estimated_bytes, sparse_projector
+from recon_operators.view_subsets import interleaved_views
 
 Backend = Literal["auto", "matrix", "astra"]
 ChosenBackend = Literal["matrix", "strip", "fourier", "astra"]
@@ -81,6 +85,17 @@ class Tomography(LineIntegrals):
             scale = 2 * geometry.views * geometry.pixel_size**3 / geometry.detector_size_at_axis
             self._symbol = scale / radial_frequency(*geometry.shape, self.device)
         return self._symbol
+
+    def subsets(self, count: int) -> list[Subset]:
+        """Interleaved views; see `recon_operators.view_subsets`."""
+        arguments, named = self.constructor_arguments  # type: ignore[misc]
+        bound = inspect.signature(type(self)).bind(*arguments, **named).arguments
+        bound["detectors"] = self.geometry.detectors  # which may have been as many as cover the image
+
+        def scan_of(views: slice) -> LinearOperator:
+            return type(self)(**bound | {"angles": self.geometry.angles[views]})
+
+        return interleaved_views(self, count, 0, scan_of)
 
     def noise_level(self, y: Tensor) -> Tensor:
         """Root mean square over each sinogram of its noise's standard deviation; see `sinogram_noise`."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from recon.linear import Identity, real_dtype
 from recon.priors import Denoiser, Functional
 from recon.problem import Problem, Term
+from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Iterative, inner, norm, per_item, refuse_generator
 from recon.solvers.steps import squared_norm
 from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
@@ -47,11 +48,13 @@ class FISTA(Iterative):
 
     with the momentum let go, t' = 1 and v' = x', where it points uphill: <v - x', x' - x> > 0 (O'Donoghue and Candes
     2015). L is |A^H W A| + sum_i w_i |K_i|^2 of guaranteed norms for least squares. For a data term that is not
-    quadratic that is the first guess, of its expansion around the data, and L is doubled until
+    quadratic that is the first guess, of its expansion around the data. Then L shrinks by 5 % an iteration, and is
+    doubled until
 
-        <f'(A x') - f'(A v), A x' - A v> <= L |x' - v|^2,
+        <f'(A x') - f'(A v), A x' - A v> <= L/2 |x' - v|^2.
 
-    which has no cancellation (Becker, Candes and Grant 2011, 5.3).
+    The product, in which nothing cancels, is at least what f lies above its tangent at v (compare Becker, Candes and
+    Grant 2011, 5.3), so that the step is a sufficient one.
 
     Takes any number of quadratic priors (`Tikhonov`) and besides them one term whose proximal map it can take of the
     image itself: a functional of the image (`L1`, a constraint), a functional of an orthonormal transform
@@ -62,6 +65,10 @@ class FISTA(Iterative):
     def default_stop(self) -> StoppingRule:
         """A relative residual below 1e-3, or 2000 iterations."""
         return SmallResiduals(1e-3) | MaxIterations(2000)
+
+    def searching(self) -> ADMM:
+        """ADMM finds an automatic weight: it follows a change within the few iterations between two looks."""
+        return ADMM()
 
     def start(self, problem: Problem) -> FISTAState:
         """The first image, at rest."""
@@ -89,7 +96,8 @@ class FISTA(Iterative):
     def step(self, problem: Problem, state: FISTAState) -> FISTAState:
         """One proximal gradient step from the point ahead, and the next point."""
         smooth, own = _sorted(problem)
-        v, lipschitz = state.ahead, state.lipschitz
+        v = state.ahead
+        lipschitz = state.lipschitz if not state.predicted else 0.95 * state.lipschitz
         slope = _gradient(problem, state)
         curvature = torch.zeros_like(lipschitz)
         for term in smooth:
@@ -141,12 +149,15 @@ def _tried(problem: Problem, state: FISTAState, x: Tensor, lipschitz: Tensor) ->
         return [], torch.zeros_like(lipschitz, dtype=torch.bool)
     term, before = problem.item_fidelity, state.predicted[1]
     predicted = problem.operator(x)
-    difference = predicted - before
-    bend = inner(term.gradient(predicted, problem.y) - term.gradient(before, problem.y), difference)
+    difference, slope = predicted - before, term.gradient(before, problem.y)
+    turn = term.gradient(predicted, problem.y) - slope
     moved = x - state.ahead
-    # the last digits of a step that has nearly ended say nothing of the curvature
-    allowed = (1 + 1e-4) * lipschitz * inner(moved, moved).to(lipschitz)
-    return [predicted], ~(bend.to(lipschitz) <= allowed)
+    # where the iteration has nearly ended, the last digits say nothing of the curvature
+    rounding = torch.finfo(real_dtype(x.dtype)).eps * (
+        norm(slope) * norm(difference) + norm(turn) * norm(predicted)
+    )
+    allowed = lipschitz / 2 * inner(moved, moved).to(lipschitz) + 10 * rounding.to(lipschitz)
+    return [predicted], ~(inner(turn, difference).to(lipschitz) <= allowed)
 
 
 def _proximal(own: list[Term], z: Tensor, step: Tensor, strength: Tensor) -> Tensor:

@@ -98,6 +98,13 @@ class HardButConvex(L0):
     convex = True
 
 
+class SaysSeparable(Ball):
+    separable = True
+
+    def _prox(self, z, threshold):
+        return z / (1 + threshold * torch.arange(z[0].numel()).reshape(z[0].shape).to(z.real))
+
+
 class NotIdempotent(Ball):
     def _prox(self, z, threshold):
         return super()._prox(z, threshold) * 0.9
@@ -229,6 +236,7 @@ FAULTS = [
     (ShrinksAlways, "prox_of_step_zero", r"prox\(z, 0\) is not z in torch.float64: relative error"),
     (DependsOnStep, "prox_of_step_zero", "the projection depends on the step"),
     (HardButConvex, "firmly_nonexpansive", "not firmly non-expansive.* Declare convex = False"),
+    (SaysSeparable, "separable", "declared separable, but prox at step 0.1 of pixels in another order"),
     (NotIdempotent, "projection", "not idempotent: relative error 1.0e-01"),
     (OutsideItsSet, "projection", r"g\(prox\(z, 1\)\) is inf, expected 0: the prox is not inside the set"),
     (OutsideItsSet, "value", r"the constraint is inf at prox\(z, 1\), expected 0"),
