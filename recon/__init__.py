@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from recon.solvers.admm import ADMM as ADMM
     from recon.solvers.cg import CG as CG
     from recon.solvers.direct import Direct as Direct
+    from recon.solvers.fista import FISTA as FISTA
+    from recon.solvers.pdhg import PDHG as PDHG
     from recon.solving import ConvergenceWarning as ConvergenceWarning
     from recon.solving import solve as solve
     from recon.stopping import Discrepancy as Discrepancy
@@ -86,6 +88,8 @@ _HOMES = {
     "recon.solvers.admm": "ADMM",
     "recon.solvers.cg": "CG",
     "recon.solvers.direct": "Direct",
+    "recon.solvers.fista": "FISTA",
+    "recon.solvers.pdhg": "PDHG",
     "recon.solving": "ConvergenceWarning solve",
     "recon.transmission": "PWLS Poisson",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",

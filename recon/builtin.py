@@ -27,6 +27,18 @@ def recon_solvers() -> list[SolverEntry]:
             summary="alternating direction method of multipliers: any sum of functionals and denoisers",
             needs=("adjoint", "prox"),
         ),
+        SolverEntry(
+            name="fista",
+            factory="recon.solvers.fista:FISTA",
+            summary="accelerated proximal gradients: one prior on the image itself, and quadratic ones",
+            needs=("adjoint", "prox"),
+        ),
+        SolverEntry(
+            name="pdhg",
+            factory="recon.solvers.pdhg:PDHG",
+            summary="primal-dual hybrid gradient (Chambolle-Pock): any sum of functionals, no inner solver",
+            needs=("adjoint", "prox"),
+        ),
     ]
 
 

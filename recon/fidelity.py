@@ -28,6 +28,8 @@ class Gaussian:
     name = "gaussian"
     quadratic = True
     """Whether f is quadratic in z; else `weights` are those of its expansion around the data."""
+    smooth = True
+    """Whether f is finite and has a gradient for every z."""
 
     def __init__(self, weights: Any = None, noise_level: Any = None) -> None:
         self.weights: Tensor | None = None if weights is None else torch.as_tensor(weights)

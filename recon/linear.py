@@ -35,6 +35,8 @@ class LinearOperator(nn.Module):
     Attributes:
         domain: ``"real"`` refuses complex images, ``"complex"`` promotes real ones, ``"any"`` keeps both.
         nonnegative: every entry of the matrix is >= 0 (CT); `norm` is then a guaranteed upper bound.
+        orthonormal: K K^H = 1: the rows of the matrix are orthonormal. The proximal map of g(K x) then follows from
+            that of g in closed form.
         adjoint_kind: ``"exact"``, or ``"approximate"`` when `_adjoint` is not the transpose of `_forward`.
         adjoint_tolerance: the measured relative error of an approximate adjoint.
         flatten_batch: whether the author's methods want exactly one batch axis.
@@ -42,6 +44,7 @@ class LinearOperator(nn.Module):
 
     domain: Field = "any"
     nonnegative: bool = False
+    orthonormal: bool = False
     adjoint_kind: Literal["exact", "approximate"] = "exact"
     adjoint_tolerance: float = 0.0
     flatten_batch: bool = False
@@ -367,6 +370,7 @@ class Identity(LinearOperator):
     """x to x: denoising, and the linear map inside a prior that acts on the image itself."""
 
     nonnegative = True
+    orthonormal = True
 
     def __init__(self, shape: Annotated[Sequence[int], Param("image shape", unit="px", ge=1)]) -> None:
         super().__init__(shape, shape)

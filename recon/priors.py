@@ -70,11 +70,14 @@ class Functional(Prior):
         convex: whether g is convex (its prox is then firmly non-expansive).
         constraint: g is the indicator of a set: no weight, and its prox is the projection.
         quadratic: g(z) = weight/2 |z|^2, which linear solvers absorb.
+        separable: g is a sum of one function of every pixel. On real images its proximal map followed by the
+            projection onto bounds is then the proximal map of both.
     """
 
     convex: bool = True
     constraint: bool = False
     quadratic: bool = False
+    separable: bool = False
 
     def K(self, shape: Sequence[int]) -> LinearOperator:
         """The linear map inside, for images of this shape; the identity by default."""

@@ -55,6 +55,7 @@ class Wavelet(LinearOperator):
         super().__init__(shape, shape if decimated else (bands, *shape))
         self.filters = orthogonal_filters(wavelet)
         self.wavelet, self.levels, self.decimated = wavelet, int(levels), bool(decimated)
+        self.orthonormal = self.decimated
         self._axes = tuple(range(-len(self.domain_shape), 0))
         # the choice of low- or high-pass along each axis; the first is the approximation
         self._choices = tuple(itertools.product((_LOW, _HIGH), repeat=len(self._axes)))

@@ -22,6 +22,7 @@ class Box(Functional):
 
     domain: Field = "real"
     constraint = True
+    separable = True
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class NonNegative(Functional):
 
     domain: Field = "real"
     constraint = True
+    separable = True
 
     def __init__(self) -> None:
         super().__init__(weight=1.0)

@@ -19,6 +19,8 @@ class L1(Functional):
         weight: strength, or ``"auto"``.
     """
 
+    separable = True
+
     def __init__(
         self, weight: Annotated[Weight, Param("strength; auto: from the noise level", ge=0)] = "auto"
     ) -> None:

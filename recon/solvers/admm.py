@@ -12,9 +12,10 @@ from torch import Tensor
 
 from recon.linear import LinearOperator, real_dtype
 from recon.parameters import Param
-from recon.priors import Denoiser, Functional
-from recon.problem import Problem, Term
+from recon.priors import Denoiser
+from recon.problem import Problem
 from recon.solvers.algorithm import Iterative, inner, norm, per_item, refuse_generator
+from recon.solvers.steps import first_penalties, penalty_units
 
 
 @dataclasses.dataclass
@@ -103,7 +104,7 @@ class ADMM(Iterative):
             raise ValueError("solver='admm' needs a prior; without one use solver='direct' or 'cg'")
         x = problem.start
         z = [term.K._run(x, adjoint=False) for term in problem.terms]
-        rho = self._first_penalties(problem, x)
+        rho = self._first_penalties(problem)
         none = torch.zeros_like(problem.strength)
         duals = [torch.zeros_like(split) for split in z]
         data = [] if problem.item_fidelity.quadratic else [problem.y.clone(), torch.zeros_like(problem.y)]
@@ -150,34 +151,17 @@ class ADMM(Iterative):
         """The image x."""
         return state.x
 
-    def _first_penalties(self, problem: Problem, x: Tensor) -> list[Tensor]:
+    def _first_penalties(self, problem: Problem) -> list[Tensor]:
         """Penalties in units of the weight."""
         if self.rho != "auto":
             return [torch.full_like(problem.strength, float(self.rho)) for _ in problem.terms]
-        rms = (problem.image_norm / x[0].numel() ** 0.5).to(problem.strength)
-        by_scale = 10 / torch.where(rms > 0, rms, torch.ones_like(rms))
-        leader = _leader(problem)
-        penalties = []
-        for term in problem.terms:
-            if _is_weighted(term):
-                quadratic = isinstance(term.prior, Functional) and term.prior.quadratic
-                penalties.append(torch.ones_like(by_scale) if quadratic else by_scale)
-            elif leader is not None:
-                penalties.append(by_scale / 5)
-            else:
-                penalties.append(0.03 * _squared_norm(problem) / max(term.K.norm() ** 2, 1e-30))
-        return penalties
+        return first_penalties(problem, lambda: _squared_norm(problem))
 
     def _penalties(self, problem: Problem, state: ADMMState) -> list[Tensor]:
         """Penalties as they enter the algorithm: a weighted functional's follow its weight."""
-        leader = _leader(problem)
-        if self.rho != "auto" or leader is None:
+        if self.rho != "auto":
             return state.rho
-        units = []
-        for term in problem.terms:
-            weight = (term if _is_weighted(term) else leader).weight(problem.strength, problem.strength)
-            units.append(torch.where(weight > 0, weight, torch.ones_like(weight)))
-        return [rho * unit for rho, unit in zip(state.rho, units, strict=True)]
+        return [rho * unit for rho, unit in zip(state.rho, penalty_units(problem), strict=True)]
 
     def _relaxation(self, problem: Problem) -> float:
         if self.relaxation != "auto":
@@ -259,16 +243,6 @@ class ADMM(Iterative):
 
     def __repr__(self) -> str:
         return f"ADMM(rho={self.rho!r}, relaxation={self.relaxation!r}, inner={self.inner!r})"
-
-
-def _is_weighted(term: Term) -> bool:
-    """Whether the term's prox thresholds by a weight: not a constraint, not a denoiser."""
-    return isinstance(term.prior, Functional) and not term.constraint
-
-
-def _leader(problem: Problem) -> Term | None:
-    """The first weighted functional: constraints beside it take its scale."""
-    return next((term for term in problem.terms if _is_weighted(term)), None)
 
 
 def _weighted_grams(rho: list[Tensor], maps: list[LinearOperator], x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from recon.priors import Denoiser
 from recon.problem import Problem
 from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
 
@@ -50,6 +51,16 @@ def refuse_generator(problem: Problem, name: str) -> None:
             f"solver={name!r} takes no generator, got the prior {type(problem.generator).__name__}: choose a solver "
             "that fits the generator's weights to the data, or leave this prior out"
         )
+
+
+def refuse_denoisers(problem: Problem, name: str) -> None:
+    """Raise ValueError if the prior has a denoiser, which has no functional to minimise."""
+    for term in problem.terms:
+        if isinstance(term.prior, Denoiser):
+            raise ValueError(
+                f"solver={name!r} minimises functionals, got the prior {type(term.prior).__name__}, a denoiser: use "
+                "solver='admm'"
+            )
 
 
 def select(state: Any, items: Tensor) -> Any:

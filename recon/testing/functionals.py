@@ -242,6 +242,21 @@ def check_projection(trial: Trial) -> None:
         )
 
 
+def check_separable(trial: Trial) -> None:
+    """A prior declared ``separable`` treats every pixel alike and alone: its prox commutes with their order."""
+    if not trial.prior.separable:
+        return
+    z = trial.draw(2)
+    order = torch.randperm(z[0].numel(), generator=torch.Generator().manual_seed(0)).to(z.device)
+
+    def shuffled(values: Tensor) -> Tensor:
+        return values.flatten(1)[:, order].reshape(values.shape)
+
+    for step in STEPS:
+        what = f"declared separable, but prox at step {step:g} of pixels in another order is not theirs in that order"
+        require_close(trial.prior.prox(shuffled(z), step), shuffled(trial.prior.prox(z, step)), what)
+
+
 def check_firmly_nonexpansive(trial: Trial) -> None:
     """|Pa - Pb|^2 <= Re <Pa - Pb, a - b> for the prox of a convex g: near pairs, far pairs, several steps."""
     if not trial.prior.convex:
@@ -410,6 +425,7 @@ CHECKS: tuple[Check, ...] = (
     check_prox_minimises,
     check_prox_of_step_zero,
     check_projection,
+    check_separable,
     check_firmly_nonexpansive,
     check_weight,
     check_step_per_item,

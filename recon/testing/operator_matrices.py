@@ -65,7 +65,14 @@ def check_adjoint(operator: LinearOperator) -> None:
 
 
 def check_norm_bound(operator: LinearOperator, *, looseness: float = 2.0) -> None:
-    """`norm()` is not below the largest singular value, and at most `looseness` times it."""
+    """`norm()` is not below the largest singular value, and at most `looseness` times it.
+
+    Where the operator declares itself ``orthonormal``, all singular values are 1.
+    """
+    if operator.orthonormal:
+        matrix = dense(operator)
+        rows = torch.eye(len(matrix)).to(matrix)
+        require_close(matrix @ matrix.mH, rows, "declared orthonormal, but A A^H is not the identity")
     truth = float(torch.linalg.matrix_norm(dense(operator), 2))
     bound, room = operator.norm(), 1e-6 * truth  # the norm may have been computed in single precision
     require(bound >= truth - room, f"norm() is {bound:.7g}, below the largest singular value {truth:.7g}")

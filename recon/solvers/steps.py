@@ -1,0 +1,96 @@
+"""How large steps are: bounds of |A^H W A|, and the penalties that splitting algorithms start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from recon import norms
+from recon.algebra import Composition
+from recon.linear import LinearOperator
+from recon.priors import Functional
+from recon.problem import Problem, Term
+
+
+class _RootOfWeights(LinearOperator):
+    """sqrt(w) y of data, for one row of weights."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__(weights.shape, weights.shape)
+        self.root: Tensor
+        self.register_buffer("root", weights.sqrt())
+        self.nonnegative = True
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x * self.root.to(x.real if x.is_complex() else x)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._forward(y)
+
+
+def squared_norm(problem: Problem) -> Tensor:
+    """The largest eigenvalue of A^H W A, not below the true one, ``(B,)``; see `LinearOperator.norm`.
+
+    With weights |sqrt(W) A| is measured for every row of weights that differs, as max(w) |A|^2 may lie far above
+    it: by the bound of Collatz and Wielandt, to 2 %, where A has no negative entry.
+    """
+    operator, weights = problem.operator, problem.item_fidelity.weights
+    if weights is None:
+        return torch.full_like(problem.strength, max(operator.norm() ** 2, 1e-30))
+    bounds = []
+    for row in weights:
+        weighted = Composition(_RootOfWeights(row.float()), operator)
+        bound = (
+            norms.collatz_wielandt_bound(weighted, tolerance=0.02)
+            if operator.nonnegative
+            else norms.lanczos_norm(weighted, tolerance=0.01)
+        )
+        bounds.append(max(bound**2, 1e-30))
+    return torch.tensor(bounds).to(problem.strength).expand(problem.items).clone()
+
+
+def is_weighted(term: Term) -> bool:
+    """Whether the term's prox thresholds by a weight: not a constraint, not a denoiser."""
+    return isinstance(term.prior, Functional) and not term.constraint
+
+
+def leader(problem: Problem) -> Term | None:
+    """The first weighted functional: constraints beside it take its scale."""
+    return next((term for term in problem.terms if is_weighted(term)), None)
+
+
+def first_penalties(problem: Problem, squared: Callable[[], Tensor]) -> list[Tensor]:
+    """The penalty of every term in units of its weight, from which splitting algorithms start; see `recon.ADMM`.
+
+    Args:
+        squared: gives |A^H W A|, asked where no term has a scale.
+    """
+    rms = (problem.image_norm / problem.start[0].numel() ** 0.5).to(problem.strength)
+    by_scale = 10 / torch.where(rms > 0, rms, torch.ones_like(rms))
+    first = leader(problem)
+    penalties = []
+    for term in problem.terms:
+        if is_weighted(term):
+            quadratic = isinstance(term.prior, Functional) and term.prior.quadratic
+            penalties.append(torch.ones_like(by_scale) if quadratic else by_scale)
+        elif first is not None:
+            penalties.append(by_scale / 5)
+        else:
+            penalties.append(0.03 * squared() / max(term.K.norm() ** 2, 1e-30))
+    return penalties
+
+
+def penalty_units(problem: Problem) -> list[Tensor]:
+    """What the penalties of `first_penalties` are multiplied by: the weight, of the leader for constraints, or 1."""
+    first = leader(problem)
+    units = []
+    for term in problem.terms:
+        owner = term if is_weighted(term) else first
+        if owner is None:
+            units.append(torch.ones_like(problem.strength))
+            continue
+        weight = owner.weight(problem.strength, problem.strength)
+        units.append(torch.where(weight > 0, weight, torch.ones_like(weight)))
+    return units
