@@ -9,10 +9,12 @@ from recon.entries import Example, PriorEntry
 from recon.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from recon_priors.bm3d import BM3D as BM3D
     from recon_priors.box import Box as Box
     from recon_priors.box import NonNegative as NonNegative
     from recon_priors.huber_tv import HuberTV as HuberTV
     from recon_priors.l1 import L1 as L1
+    from recon_priors.nlm import NonLocalMeans as NonLocalMeans
     from recon_priors.tgv import TGV as TGV
     from recon_priors.tgv import TotalGeneralizedVariation as TotalGeneralizedVariation
     from recon_priors.tikhonov import Tikhonov as Tikhonov
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
     from recon_priors.tv import TotalVariation as TotalVariation
     from recon_priors.vectorial_tv import VectorialTV as VectorialTV
     from recon_priors.wavelet import WaveletSparsity as WaveletSparsity
+    from recon_priors.wavelet_denoiser import WaveletDenoiser as WaveletDenoiser
 
 _CLASSES = {
+    "BM3D": "bm3d",
     "Box": "box",
     "HuberTV": "huber_tv",
     "L1": "l1",
+    "NonLocalMeans": "nlm",
     "NonNegative": "box",
     "TGV": "tgv",
     "TV": "tv",
@@ -32,6 +37,7 @@ _CLASSES = {
     "TotalGeneralizedVariation": "tgv",
     "TotalVariation": "tv",
     "VectorialTV": "vectorial_tv",
+    "WaveletDenoiser": "wavelet_denoiser",
     "WaveletSparsity": "wavelet",
 }
 __all__ = sorted(_CLASSES)
@@ -118,5 +124,28 @@ def recon_priors() -> list[PriorEntry]:
             convex=True,
             domain="real",
             examples=(Example({"low": 0.0, "high": 1.0}),),
+        ),
+        PriorEntry(
+            name="wavelet_denoiser",
+            factory="recon_priors.wavelet_denoiser:WaveletDenoiser",
+            summary="plug-and-play: empirical Wiener filter of wavelet coefficients; milliseconds, nothing to train",
+            tags=("denoiser", "plug-and-play"),
+        ),
+        PriorEntry(
+            name="nlm",
+            factory="recon_priors.nlm:NonLocalMeans",
+            summary="plug-and-play: non-local means of scikit-image, images and volumes",
+            requires=("skimage",),
+            extra="nlm",
+            tags=("denoiser", "plug-and-play"),
+        ),
+        PriorEntry(
+            name="bm3d",
+            factory="recon_priors.bm3d:BM3D",
+            summary="plug-and-play: BM3D, the strongest without training; its library is for non-commercial use only",
+            requires=("bm3d",),
+            extra="bm3d",
+            tags=("denoiser", "plug-and-play", "non-commercial"),
+            examples=(Example({"stages": "first"}),),
         ),
     ]
