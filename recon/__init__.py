@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from recon.stopping import TimeLimit as TimeLimit
     from recon.transmission import PWLS as PWLS
     from recon.transmission import Poisson as Poisson
+    from recon.weight_rules.path import weight_path as weight_path
 
 _HOMES = {
     "recon.algebra": "stack",
@@ -87,6 +88,7 @@ _HOMES = {
     "recon.solving": "ConvergenceWarning solve",
     "recon.transmission": "PWLS Poisson",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",
+    "recon.weight_rules.path": "weight_path",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -24,7 +24,7 @@ from recon.runner import INTERRUPTED, STOPPED, Snapshot, run
 from recon.solution import Solution
 from recon.solvers.algorithm import Algorithm
 from recon.stopping import MaxIterations, StoppingRule
-from recon.weight import choose_weight
+from recon.weight_rules import RULES, is_rule, searcher
 
 
 class ConvergenceWarning(UserWarning):
@@ -62,9 +62,10 @@ def solve(
         fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})``, for counted photons
             ``"pwls:photons=1e4"`` (weights from the counts) or ``"poisson:photons=1e4"`` (their likelihood), or an
             object.
-        weight: weight of the prior: a number, ``"auto"`` (chosen from the noise level), or None for the
-            prior's own. Constraints in a sum have none; with several weighted priors it applies to those left
-            at "auto".
+        weight: weight of the prior: a number; ``"auto"``, chosen so that the residual is what noise explains;
+            ``"sure"``, where the estimated error of the predicted data is least; ``"lcurve"``, at the corner of the
+            L-curve, without the noise level; or None for the prior's own. Constraints in a sum have none; with
+            several weighted priors it applies to those left at "auto".
         stop: stopping rule; None for the algorithm's own.
         x0: first image; None starts from ``op.pinv(y)``.
         reference: true image: the history then holds the PSNR (peak: largest magnitude of the reference).
@@ -81,10 +82,13 @@ def solve(
         ShapeError, TypeError, ValueError, LookupError: anything that does not fit, before the first
             iteration.
         DivergenceError: NaN or a rising objective; it holds the last good image.
+        NoCornerError: ``weight="lcurve"`` where the L-curve has none.
     """
     began = time.perf_counter()
-    problem = _posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
-    problem = problem.with_prior(_weighted(problem.prior, weight))
+    problem = posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
+    by_rule = is_rule(weight)
+    weight_rule = str(weight) if by_rule else "auto"
+    problem = problem.with_prior(weighted(problem.prior, "auto" if by_rule else weight))
     choice_of_solver = chosen_solver(solver, problem)
     algorithm = choice_of_solver.algorithm
     rule = algorithm.default_stop() if stop is None else stop
@@ -94,9 +98,9 @@ def solve(
         state, rounds, interrupted = None, [], False
         chosen = any(term.automatic for term in problem.terms)
         if chosen and not (checkpoint is not None and Path(checkpoint).exists()):
-            report(0, "weight from the noise level")
+            report(0, "search for the weight")
             searching = getattr(algorithm, "searching", lambda: algorithm)()
-            choice = choose_weight(problem, searching, seed=seed)
+            choice = searcher(weight_rule)(problem, searching, seed=seed)
             state = choice.state if searching is algorithm else None
             rounds, interrupted = choice.rounds, choice.interrupted
             problem.strength = choice.strength
@@ -108,7 +112,7 @@ def solve(
             seconds_before=time.perf_counter() - began,
             callback=callback,
             report=report,
-            metrics={"psnr": _psnr} if _has_values(problem.reference) else {},
+            metrics={"psnr": psnr_of_items} if _has_values(problem.reference) else {},
             checkpoint=None if checkpoint is None or interrupted else Path(checkpoint),
             interrupted=interrupted,
         )
@@ -136,7 +140,7 @@ def solve(
             "seed": seed,
             **environment(),
         },
-        facts=facts_of(problem, choice_of_solver, rule, outcome, "discrepancy" if chosen else None),
+        facts=facts_of(problem, choice_of_solver, rule, outcome, RULES[weight_rule][0] if chosen else None),
         problem=problem,
         algorithm=algorithm,
         stop=rule,
@@ -158,7 +162,7 @@ def solve(
     return solution
 
 
-def _posed(
+def posed(
     op: Any,
     prior: Any,
     y: Any,
@@ -213,7 +217,7 @@ def _check_device(device: str | torch.device) -> None:
         ) from None
 
 
-def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
+def weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
     """The prior with its weight replaced; the caller's object stays as it is."""
     if weight is None or prior is None:
         if weight is not None:
@@ -241,7 +245,7 @@ def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
     return changed
 
 
-def _psnr(image: Tensor, reference: Tensor) -> Tensor:
+def psnr_of_items(image: Tensor, reference: Tensor) -> Tensor:
     """PSNR of each item, peak: the largest magnitude of its reference."""
     from recon.metrics import PSNR
 

@@ -46,7 +46,11 @@ def solve_command(
     ] = "auto",
     weight: Annotated[
         str | None,
-        typer.Option(metavar="NUMBER|auto", help="Weight of the prior; the prior's own unless given."),
+        typer.Option(
+            metavar="NUMBER|auto|sure|lcurve",
+            help="Weight of the prior, or how to choose it: auto and sure from the noise level, lcurve without; the "
+            "prior's own unless given.",
+        ),
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, metavar="N", help="Most iterations.")] = None,
     tolerance: Annotated[
@@ -259,14 +263,18 @@ def _limits(iterations: int | None, tolerance: float | None, time_limit: str | N
 
 
 def _weight(text: str | None) -> float | str | None:
-    if text is None or text == "auto":
+    from recon.weight_rules import RULES
+
+    if text is None or text in RULES:
         return text
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise typer.BadParameter(f"must be a number >= 0 or 'auto', got {text!r}", param_hint="--weight")
+        raise typer.BadParameter(
+            f"must be a number >= 0 or 'auto', 'sure' or 'lcurve', got {text!r}", param_hint="--weight"
+        )
     return value
 
 
@@ -315,7 +323,10 @@ def _weights_in_words(solution: Solution) -> str:
     """The weights of the priors, chosen or given."""
     if solution.weight is not None:
         values = solution.weight if isinstance(solution.weight, list) else [solution.weight]
-        return f"{', '.join(f'{value:.4g}' for value in values)} (from the noise level)"
+        origin = {"sure": "by SURE", "lcurve": "by the L-curve"}.get(
+            solution.facts["weight_rule"], "from the noise level"
+        )
+        return f"{', '.join(f'{value:.4g}' for value in values)} ({origin})"
     members = solution.problem.prior.members if solution.problem and solution.problem.prior else []
     return ", ".join(f"{member.weight:.4g}" for member in members if not getattr(member, "constraint", False))
 
