@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recon.linear import real_dtype
+from recon.priors import Functional
 from recon.problem import Problem
 from recon.runner import DivergenceError
 from recon.solvers.algorithm import Algorithm, inner, map_tensors, per_item, put, reweighted, select
@@ -270,9 +271,17 @@ def _signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def first_guess(problem: Problem, sigma: Tensor) -> Tensor:
-    """Noise level times the mean column norm of sqrt(w) A: what the gradient of the data term holds of noise."""
+    """Noise level times the mean column norm of sqrt(w) A: what the gradient of the data term holds of noise.
+
+    The gradient of a quadratic prior is its weight times the image: there it is divided by the image's RMS.
+    """
     generator = torch.Generator().manual_seed(0)
     signs = _signs(problem.operator.domain_shape, generator)
     image = problem.operator(signs.to(problem.y.device, real_dtype(problem.y.dtype)).unsqueeze(0))
     column = problem.item_fidelity.weighted_norm(image) / signs.numel() ** 0.5
-    return (sigma * column.to(sigma)).clamp_min(1e-30)
+    guess = sigma * column.to(sigma)
+    automatic = [term.prior for term in problem.terms if term.automatic]
+    if automatic and all(isinstance(p, Functional) and p.quadratic for p in automatic):
+        rms = (problem.image_norm / signs.numel() ** 0.5).to(guess)
+        guess = guess / torch.where(rms > 0, rms, torch.ones_like(rms))
+    return guess.clamp_min(1e-30)

@@ -85,6 +85,14 @@ def solve_command(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what was chosen, from what, and why it stopped.")
     ] = False,
+    uncertainty: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Also solve N times on data with new noise: how far noise moves the image, as maps.",
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Holds the whole state every 30 s; an existing one is resumed."),
@@ -124,6 +132,8 @@ def solve_command(
             device=place,
             seed=seed,
         )
+        if uncertainty is not None and runner.INTERRUPTED not in solution.reasons:
+            solution.uncertainty(uncertainty, seed=seed)
         unit = str(notes.get("unit", ""))
         written = [output / "solution.h5", output / "image.png"]
         solution.save(output)
@@ -343,6 +353,7 @@ def _as_dict(solution: Solution, scores: list[Score], written: list[Path]) -> di
         "converged": solution.converged,
         "weight": plain(solution.weight),
         "provenance": plain(solution.provenance),
+        "uncertainty": None if solution.error_bars is None else solution.error_bars.record(),
         "explanation": [
             {"heading": heading, "sentences": sentences} for heading, sentences in explanation(solution)
         ],
@@ -361,5 +372,13 @@ def _print(solution: Solution, scores: list[Score], unit: str, written: list[Pat
     weights = _weights_in_words(solution)
     if weights:
         add_row(table, "weight", weights, "")
+    if solution.error_bars is not None:
+        std = solution.error_bars.std
+        add_row(
+            table,
+            "std by noise",
+            f"median {float(std.median()):.3g}, largest {float(std.max()):.3g}",
+            f"{solution.error_bars.samples} solves; without the bias of the prior",
+        )
     add_row(table, "written", str(written[0].parent), ", ".join(path.name for path in written))
     console().print(table)

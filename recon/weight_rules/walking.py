@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +24,14 @@ def settled(algorithm: Algorithm, most: int) -> StoppingRule:
     return AnyOf([*rules, MaxIterations(most)])
 
 
+Watch = Callable[[Tensor, Callable[[], Tensor]], str]
+"""Told the places of the items that are solved and a function that gives their images; says why to end, or ""."""
+
+
+class WalkEnded(Exception):  # noqa: N818
+    """A watch has ended the walk; the text says why."""
+
+
 class Walk:
     """Items, and twins of them where there are any, that are solved at one weight after another.
 
@@ -34,6 +43,7 @@ class Walk:
         algorithm: what solves them.
         rule: when a weight is done.
         twins: whether the second half of the items are twins of the first.
+        watch: asked after every iteration whether to end.
 
     Attributes:
         state: of every item, twins included.
@@ -45,9 +55,16 @@ class Walk:
     """Iterations after a change of weight before the rule is asked: residuals lag behind."""
 
     def __init__(
-        self, problem: Problem, algorithm: Algorithm, rule: StoppingRule, *, twins: bool = False
+        self,
+        problem: Problem,
+        algorithm: Algorithm,
+        rule: StoppingRule,
+        *,
+        twins: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         self.problem, self.algorithm, self.rule = problem, algorithm, rule
+        self.watch = watch
         self.groups = 2 if twins else 1
         self.items = problem.items // self.groups
         self.began = time.perf_counter()
@@ -65,6 +82,7 @@ class Walk:
 
         Raises:
             DivergenceError: the iteration left the finite numbers.
+        WalkEnded: the watch said so.
         """
         everyone = self.places(items)
         part = self.problem.select(everyone)
@@ -94,6 +112,7 @@ class Walk:
                     iteration,
                 )
             last = now
+            self._ask_watch(items[here], now)
             fired = self._fired(part, state, now, change, iteration)
             done, solved = (mask.reshape(self.groups, -1).all(0) for mask in fired)
             if not bool(done.any()):
@@ -108,6 +127,11 @@ class Walk:
             here = here[~done]
             if here.numel():
                 part, state, last = part.select(rest), select(state, rest), now[rest]
+
+    def _ask_watch(self, items: Tensor, images: Tensor) -> None:
+        ended = "" if self.watch is None else self.watch(items, lambda: images[: len(items)])
+        if ended:
+            raise WalkEnded(ended)
 
     def _fired(
         self, part: Problem, state: Any, image: Tensor, change: Tensor, iteration: int

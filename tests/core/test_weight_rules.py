@@ -80,7 +80,7 @@ def test_data_that_can_be_fitted_exactly_have_no_corner(name: str) -> None:
 
 
 def test_the_corner_of_two_straight_arms_is_where_they_meet() -> None:
-    """log misfit stays while the penalty falls, then the other way round."""
+    """The misfit falls while the penalty stays, then the other way round; the other way round at first: no corner."""
     arm = np.linspace(0, 3, 9)
     misfit = np.exp(np.concatenate([arm[::-1], np.zeros(8)]))
     value = np.exp(np.concatenate([np.zeros(9), arm[1:]]))
@@ -88,7 +88,10 @@ def test_the_corner_of_two_straight_arms_is_where_they_meet() -> None:
     assert place == pytest.approx(8, abs=0.1)
     assert int(np.nanargmax(curvature)) == 8
     assert corner(misfit, np.ones(17))[0] is None  # a straight line
-    assert corner(1 / misfit, 1 / value)[0] is None  # it turns away from the origin
+    assert (
+        corner(np.exp(np.concatenate([[3.0] * 9, 3 - arm[1:]])), np.exp(np.concatenate([arm, [3.0] * 8])))[0]
+        is None
+    )
 
 
 def test_the_lcurve_needs_a_value_to_plot() -> None:
@@ -170,7 +173,7 @@ def test_sure_finds_the_least_predicted_risk_of_a_linear_problem() -> None:
 @pytest.mark.parametrize("rule", ["sure", "lcurve"])
 def test_an_item_does_not_depend_on_its_mates(rule: str) -> None:
     """Neither weight nor image; levels and units differ, so that the searches do."""
-    operator, truth = projections(16, 12), phantom(16).double()
+    operator, truth = projections(12, 10), phantom(12).double()
     clean = operator(truth)  # float64: in single precision a corner moves by 5 % with the order of sums
     levels = torch.tensor([0.01, 0.2, 0.05], dtype=torch.float64) * float(clean.max())
     y = clean + levels.reshape(3, 1, 1) * random(3, *clean.shape, dtype=torch.float64)
@@ -195,7 +198,7 @@ def test_units_do_not_matter(rule: str) -> None:
         for c in (1.0, 1e3)
     )
     # a quadratic penalty scales as the misfit does: its weight stays
-    assert scaled.weight == pytest.approx(plain.weight, rel=1e-3)
+    assert scaled.weight == pytest.approx(plain.weight, rel=2e-2)  # of the tolerance
 
 
 @pytest.mark.parametrize("rule", ["sure", "lcurve"])
@@ -314,14 +317,27 @@ def test_a_path_gives_what_separate_solves_give_in_fewer_iterations() -> None:
 
 def test_a_path_estimates_the_error_of_the_prediction() -> None:
     operator, truth, y, sigma, prior = case("projections", 0.03)
-    path = recon.weight_path(operator, prior, y, fidelity=("gaussian", {"noise_level": sigma}), risk=True)
-    assert len(path.weights) == 17 and path.images.shape == (17, 24, 24) and path.psnr is None
+    weights = 2.4 * 2.0 ** torch.arange(-3.0, 4.0)
+    path = recon.weight_path(
+        operator, prior, y, weights=weights.tolist(), fidelity=("gaussian", {"noise_level": sigma}), risk=True
+    )
+    assert path.images.shape == (7, 24, 24) and path.psnr is None
     error = (operator(path.images) - operator(truth)).square().flatten(1).mean(1) / sigma**2
     assert path.risk is not None
     best, estimated = int(error.argmin()), int(path.risk.argmin())
     assert abs(best - estimated) <= 1
     # one probe and 576 data: the estimate scatters by some 0.1 noise variances
     assert float((path.risk - error).abs().median()) < 0.2
+
+
+def test_a_path_without_weights_goes_around_the_scale_of_the_noise() -> None:
+    A, x, sigma = linear_case()
+    y = A @ x + sigma * random(40, dtype=torch.float64)
+    path = recon.weight_path(
+        Matrix(A), Ridge(), y, fidelity=("gaussian", {"noise_level": sigma}), reference=x
+    )
+    assert len(path.weights) == 17 and path.weights[0] / path.weights[-1] == pytest.approx(1e4, rel=1e-3)
+    assert path.psnr is not None and 0 < int(path.psnr.argmax()) < 16
 
 
 def test_a_path_says_what_is_wrong() -> None:
