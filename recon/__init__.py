@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from recon.training.train import train as train
     from recon.transmission import PWLS as PWLS
     from recon.transmission import Poisson as Poisson
+    from recon.weight_rules.path import weight_path as weight_path
 
 _HOMES = {
     "recon.algebra": "stack",
@@ -123,6 +124,7 @@ _HOMES = {
     "recon.transmission": "PWLS Poisson",
     "recon.study": "Study solve_all",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",
+    "recon.weight_rules.path": "weight_path",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

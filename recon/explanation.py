@@ -140,6 +140,7 @@ def explanation(solution: Solution) -> Account:
         ("Solver", _solver_in_words(solution, facts)),
         ("Weight", _weight_in_words(solution, facts)),
         ("Why it stopped", _stop_in_words(solution, facts)),
+        ("Uncertainty", [] if solution.error_bars is None else solution.error_bars.in_words()),
         ("What to try", _advice(solution, facts)),
     ]
     return [(heading, sentences) for heading, sentences in parts if sentences]

@@ -16,7 +16,7 @@ from recon.problem import Problem
 from recon.runner import STOPPED, Snapshot, run
 from recon.solvers.algorithm import Algorithm
 from recon.stopping import Progress, StoppingRule, TimeLimit
-from recon.weight import Watch, choose_weight
+from recon.weight import Watch, WeightChoice
 
 
 @dataclasses.dataclass
@@ -26,6 +26,7 @@ class ItemSolver:
     Attributes:
         algorithm: what solves.
         rule: when it stops.
+        search: finds automatic weights, as `recon.weight.choose_weight` does.
         seed: of the search.
         callback: sees a `Snapshot` after every iteration; in the search its iteration is 0.
         report: told the iteration and a short text, for progress bars.
@@ -35,6 +36,7 @@ class ItemSolver:
 
     algorithm: Algorithm
     rule: StoppingRule
+    search: Callable[..., WeightChoice]
     seed: int
     callback: Callable[[Snapshot], bool | None] | None
     report: Callable[[int, str], None]
@@ -47,14 +49,14 @@ class ItemSolver:
         file = None if self.checkpoint is None else group.file(self.checkpoint)
         state, rounds, ended = None, [], group.ended
         if not ended and searches_weight(self.algorithm, problem) and not (file and holds_run(file)):
-            self._tell(group, 0, "weight from the noise level")
+            self._tell(group, 0, "search for the weight")
             searching = getattr(self.algorithm, "searching", lambda: self.algorithm)()
             store = (
                 file if file is None else SearchCheckpoint(file, problem, self.algorithm, self.seed, before)
             )
             clock = _Clock(before if store is None else store.seconds_before)
             watch = self._watch(problem, group, clock)
-            choice = choose_weight(problem, searching, self.seed, watch, store)
+            choice = self.search(problem, searching, self.seed, watch, store)
             state = choice.state if searching is self.algorithm else None
             rounds, ended, before = choice.rounds, choice.ended, clock.seconds
             problem.strength = choice.strength
@@ -66,7 +68,7 @@ class ItemSolver:
             seconds_before=before,
             callback=self._seen(problem, group),
             report=lambda iteration, text: self._tell(group, iteration, text),
-            metrics={"psnr": lambda x, reference: _psnr(problem.visible(x), reference)}
+            metrics={"psnr": lambda x, reference: psnr_of_items(problem.visible(x), reference)}
             if _has_values(problem.reference)
             else {},
             checkpoint=None if ended else file,
@@ -129,7 +131,7 @@ class _Clock:
         return self.before + time.perf_counter() - self.began
 
 
-def _psnr(image: Tensor, reference: Tensor) -> Tensor:
+def psnr_of_items(image: Tensor, reference: Tensor) -> Tensor:
     """PSNR of each item, peak: the largest magnitude of its reference."""
     from recon.metrics import PSNR
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -14,6 +14,9 @@ from recon.memory import in_words
 from recon.problem import Problem
 from recon.solvers.algorithm import Algorithm
 from recon.stopping import StoppingRule
+
+if TYPE_CHECKING:
+    from recon.uncertainty import Uncertainty
 
 FORMAT = "recon solution 2"
 
@@ -45,6 +48,7 @@ class Solution:
         stop: when it was to stop; None after `load`.
         peak_memory: most bytes that the process had held by the end of the solve: resident in memory, or on a GPU in
             tensors; None if unknown.
+        error_bars: what `uncertainty` found, once it was asked for; kept by `save` and shown by `report`.
     """
 
     image: Tensor
@@ -63,6 +67,31 @@ class Solution:
     peak_memory: int | None = None
     algorithm: Algorithm | None = None
     stop: StoppingRule | None = None
+    error_bars: Uncertainty | None = None
+
+    def uncertainty(
+        self,
+        samples: int = 16,
+        seed: int = 0,
+        method: Literal["parametric", "residual"] = "parametric",
+        at_once: int | None = None,
+    ) -> Uncertainty:
+        """How far noise moves the image: the solve repeated on data with new noise; see `recon.uncertainty.bootstrap`.
+
+        Args:
+            samples: how many solves, all of them one batch.
+            seed: of the noise.
+            method: ``"parametric"`` draws noise at the level that is known or estimated, ``"residual"`` gives the
+                residuals random signs.
+            at_once: most samples in one batch, where memory is short.
+
+        Raises:
+            ValueError: a solution from a file, or fewer than two samples.
+        """
+        from recon.uncertainty import bootstrap
+
+        self.error_bars = bootstrap(self, samples, seed, method, at_once)
+        return self.error_bars
 
     def explain(self) -> str:
         """What was solved, by which solver and why, where the weight and the steps came from, why it stopped.
@@ -87,9 +116,13 @@ class Solution:
         record = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("image", "problem", "algorithm", "stop")
+            if field.name not in ("image", "problem", "algorithm", "stop", "error_bars")
         }
-        write_archive(folder / "solution.h5", FORMAT, record, {"image": self.image})
+        arrays = {"image": self.image}
+        if self.error_bars is not None:
+            record["uncertainty"] = self.error_bars.record()
+            arrays |= {f"uncertainty/{name}": part for name, part in self.error_bars.maps().items()}
+        write_archive(folder / "solution.h5", FORMAT, record, arrays)
         if self.item_ndim in (2, 3):
             save_png(folder / "image.png", self.image.resolve_conj(), item_ndim=self.item_ndim)
         return folder
@@ -107,7 +140,14 @@ class Solution:
         if not file_path.is_file():
             raise FileNotFoundError(f"there is no solution at {path}")
         record, arrays = read_archive(file_path, FORMAT)
-        return Solution(image=arrays["image"], **record)
+        about = record.pop("uncertainty", None)
+        solution = Solution(image=arrays["image"], **record)
+        if about is not None:
+            from recon.uncertainty import Uncertainty
+
+            maps = {name.partition("/")[2]: part for name, part in arrays.items() if name != "image"}
+            solution.error_bars = Uncertainty.restored(about, maps, solution.image)
+        return solution
 
     def report(
         self,

@@ -27,6 +27,7 @@ from recon.runner import INTERRUPTED, STOPPED, Snapshot
 from recon.solution import Solution
 from recon.solvers.algorithm import Algorithm
 from recon.stopping import MaxIterations, StoppingRule
+from recon.weight_rules import RULES, is_rule, searcher
 
 
 class ConvergenceWarning(UserWarning):
@@ -65,9 +66,10 @@ def solve(
         fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})``, for counted photons
             ``"pwls:photons=1e4"`` (weights from the counts) or ``"poisson:photons=1e4"`` (their likelihood), or an
             object.
-        weight: weight of the prior: a number, ``"auto"`` (chosen from the noise level), or None for the
-            prior's own. Constraints in a sum have none; with several weighted priors it applies to those left
-            at "auto".
+        weight: weight of the prior: a number; ``"auto"``, chosen so that the residual is what noise explains;
+            ``"sure"``, where the estimated error of the predicted data is least; ``"lcurve"``, at the corner of the
+            L-curve, without the noise level; or None for the prior's own. Constraints in a sum have none; with
+            several weighted priors it applies to those left at "auto".
         stop: stopping rule; None for the algorithm's own.
         x0: first image; None starts from ``op.pinv(y)``.
         reference: true image: the history then holds the PSNR (peak: largest magnitude of the reference).
@@ -90,12 +92,15 @@ def solve(
             iteration.
         OutOfMemoryError: not even one item fits; it says what would.
         DivergenceError: NaN or a rising objective; it holds the last good image.
+        NoCornerError: ``weight="lcurve"`` where the L-curve has none.
     """
     began = time.perf_counter()
-    posed = _posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
-    posed = posed.with_prior(_weighted(posed.prior, weight))
-    posed.seed = seed
-    problem = lifted(posed)
+    stated = posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
+    by_rule = is_rule(weight)
+    weight_rule = str(weight) if by_rule else "auto"
+    stated = stated.with_prior(weighted(stated.prior, "auto" if by_rule else weight))
+    stated.seed = seed
+    problem = lifted(stated)
     choice_of_solver = chosen_solver(solver, problem)
     algorithm = choice_of_solver.algorithm
     rule = _default_stop(algorithm, problem) if stop is None else stop
@@ -103,7 +108,7 @@ def solve(
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
     budget, place = budget_of(memory), None if checkpoint is None else Path(checkpoint)
     with torch.no_grad(), _progress(problem, rule, progress) as report:
-        work = ItemSolver(algorithm, rule, seed, callback, report, place, began)
+        work = ItemSolver(algorithm, rule, searcher(weight_rule), seed, callback, report, place, began)
         try:
             size = items_at_once(problem, algorithm, budget, place)
             solved = solve_in_groups(problem, size, work)
@@ -113,11 +118,11 @@ def solve(
             raise out_of_memory(problem, algorithm, error) from error
     outcome, rounds = solved.outcome, solved.rounds
     chosen = searches_weight(algorithm, problem)
-    problem.strength = posed.strength = solved.strength
+    problem.strength = stated.strength = solved.strength
     single = not problem.batch_shape
     solution = Solution(
         image=problem.unflatten(outcome.image),
-        item_ndim=len(posed.operator.domain_shape),
+        item_ndim=len(stated.operator.domain_shape),
         history={
             name: [row[0] if single and isinstance(row, list) else row for row in column]
             for name, column in outcome.history.items()
@@ -130,7 +135,7 @@ def solve(
         weight=None if not chosen else problem.strength.tolist()[0] if single else problem.strength.tolist(),
         weight_search=rounds,
         provenance={
-            "operator": describe("operator", posed.operator),
+            "operator": describe("operator", stated.operator),
             "prior": [describe("prior", member) for member in problem.prior.members] if problem.prior else [],
             "solver": describe("solver", algorithm) | {"settings": repr(algorithm)},
             "fidelity": repr(problem.fidelity),
@@ -139,8 +144,8 @@ def solve(
             **({} if size == problem.items else {"items_at_once": size}),
             **environment(),
         },
-        problem=posed,
-        facts=facts_of(problem, choice_of_solver, rule, outcome, "discrepancy" if chosen else None),
+        facts=facts_of(problem, choice_of_solver, rule, outcome, RULES[weight_rule][0] if chosen else None),
+        problem=stated,
         algorithm=algorithm,
         stop=rule,
         peak_memory=peak_of(problem.y.device),
@@ -162,7 +167,7 @@ def solve(
     return solution
 
 
-def _posed(
+def posed(
     op: Any,
     prior: Any,
     y: Any,
@@ -217,7 +222,7 @@ def _check_device(device: str | torch.device) -> None:
         ) from None
 
 
-def _weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
+def weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
     """The prior with its weight replaced; the caller's object stays as it is."""
     if weight is None or prior is None:
         if weight is not None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recon.linear import real_dtype
+from recon.priors import Functional
 from recon.problem import Problem
 from recon.runner import INTERRUPTED, DivergenceError
 from recon.solvers.algorithm import Algorithm, inner, map_tensors, per_item, put, reweighted, select
@@ -80,10 +81,10 @@ def choose_weight(
     # blank data give a blank image at any weight; elsewhere the noise is at least the rounding of the data
     places = torch.nonzero(size > 0).squeeze(1)
     sigma = torch.maximum(problem.noise_level, 1e-6 * size / problem.y[0].numel() ** 0.5)
-    probe = _probe(problem, seed)
-    change = per_item(0.3 * sigma, probe).to(real_dtype(problem.y.dtype)) * _spread(problem)
+    probe = probe_of(problem, seed)
+    change = per_item(0.3 * sigma, probe).to(real_dtype(problem.y.dtype)) * spread(problem)
     twins = problem.beside(problem.y + change * probe)
-    strength = torch.where(size > 0, _first_guess(problem, sigma), torch.ones_like(size))
+    strength = torch.where(size > 0, first_guess(problem, sigma), torch.ones_like(size))
     twins.strength = strength.repeat(2)
     found = map_tensors(algorithm.start(twins), torch.clone)
     search = _Search(twins, found, strength, places, items)
@@ -103,7 +104,7 @@ def choose_weight(
             noise = sigma[here] * problem.measured_values[here].sqrt()
             part = problem.select(here)
             residual = part.item_fidelity.weighted_norm(own - part.y).to(noise) / noise
-            moved = part.item_fidelity.weighted((shifted - own) * _spread(part))
+            moved = part.item_fidelity.weighted((shifted - own) * spread(part))
             freedom = inner(probe[here], moved).to(noise) / (0.3 * sigma[here])
             target = torch.sqrt(1 - (freedom / problem.measured_values[here]).clamp(0, 0.99))
             gap = torch.log(residual.clamp_min(1e-6) / target)
@@ -328,7 +329,7 @@ _BELOW = (
 )
 
 
-def _probe(problem: Problem, seed: int) -> Tensor:
+def probe_of(problem: Problem, seed: int) -> Tensor:
     """Random signs where data exist (their trace estimate varies least: Hutchinson 1990).
 
     The same for every item: an item's weight does not depend on its mates. Signs from a stream of their own,
@@ -345,7 +346,7 @@ def _probe(problem: Problem, seed: int) -> Tensor:
     return probe.expand_as(y)
 
 
-def _spread(problem: Problem) -> Tensor | float:
+def spread(problem: Problem) -> Tensor | float:
     """1 / sqrt(w), the noise of every sample over the noise level; 0 where w = 0 and nothing is fitted."""
     weights = problem.item_fidelity.weights
     return 1.0 if weights is None else torch.where(weights > 0, weights.rsqrt(), 0)
@@ -355,10 +356,18 @@ def _signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, tuple(shape), generator=generator).mul(2).sub(1)
 
 
-def _first_guess(problem: Problem, sigma: Tensor) -> Tensor:
-    """Noise level times the mean column norm of sqrt(w) A: what the gradient of the data term holds of noise."""
+def first_guess(problem: Problem, sigma: Tensor) -> Tensor:
+    """Noise level times the mean column norm of sqrt(w) A: what the gradient of the data term holds of noise.
+
+    The gradient of a quadratic prior is its weight times the image: there it is divided by the image's RMS.
+    """
     generator = torch.Generator().manual_seed(0)
     signs = _signs(problem.operator.domain_shape, generator)
     image = problem.operator(signs.to(problem.y.device, real_dtype(problem.y.dtype)).unsqueeze(0))
     column = problem.item_fidelity.weighted_norm(image) / signs.numel() ** 0.5
-    return (sigma * column.to(sigma)).clamp_min(1e-30)
+    guess = sigma * column.to(sigma)
+    automatic = [term.prior for term in problem.terms if term.automatic]
+    if automatic and all(isinstance(p, Functional) and p.quadratic for p in automatic):
+        rms = (problem.image_norm / signs.numel() ** 0.5).to(guess)
+        guess = guess / torch.where(rms > 0, rms, torch.ones_like(rms))
+    return guess.clamp_min(1e-30)

@@ -42,7 +42,11 @@ def solve_command(
     ] = "auto",
     weight: Annotated[
         str | None,
-        typer.Option(metavar="NUMBER|auto", help="Weight of the prior; the prior's own unless given."),
+        typer.Option(
+            metavar="NUMBER|auto|sure|lcurve",
+            help="Weight of the prior, or how to choose it: auto and sure from the noise level, lcurve without; the "
+            "prior's own unless given.",
+        ),
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, metavar="N", help="Most iterations.")] = None,
     tolerance: Annotated[
@@ -77,6 +81,14 @@ def solve_command(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what was chosen, from what, and why it stopped.")
     ] = False,
+    uncertainty: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Also solve N times on data with new noise: how far noise moves the image, as maps.",
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Holds the whole state every 30 s; an existing one is resumed."),
@@ -129,6 +141,8 @@ def solve_command(
             name, _, text = str(error).partition(": ")
             raise typer.BadParameter(text, param_hint=f"--{name.replace('_', '-')}") from None
         notes = solution.provenance["problem"]["notes"]
+        if uncertainty is not None and runner.INTERRUPTED not in solution.reasons:
+            solution.uncertainty(uncertainty, seed=seed)
         unit = str(notes.get("unit", ""))
         written = [output / "solution.h5", output / "image.png"]
         solution.save(output)
@@ -184,14 +198,18 @@ def _limits(iterations: int | None, tolerance: float | None, time_limit: str | N
 
 
 def _weight(text: str | None) -> float | str | None:
-    if text is None or text == "auto":
+    from recon.weight_rules import RULES
+
+    if text is None or text in RULES:
         return text
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise typer.BadParameter(f"must be a number >= 0 or 'auto', got {text!r}", param_hint="--weight")
+        raise typer.BadParameter(
+            f"must be a number >= 0 or 'auto', 'sure' or 'lcurve', got {text!r}", param_hint="--weight"
+        )
     return value
 
 
@@ -252,7 +270,10 @@ def _weights_in_words(solution: Solution) -> str:
     """The weights of the priors, chosen or given."""
     if solution.weight is not None:
         values = solution.weight if isinstance(solution.weight, list) else [solution.weight]
-        return f"{', '.join(f'{value:.4g}' for value in values)} (from the noise level)"
+        origin = {"sure": "by SURE", "lcurve": "by the L-curve"}.get(
+            solution.facts["weight_rule"], "from the noise level"
+        )
+        return f"{', '.join(f'{value:.4g}' for value in values)} ({origin})"
     members = solution.problem.prior.members if solution.problem and solution.problem.prior else []
     return ", ".join(f"{member.weight:.4g}" for member in members if not getattr(member, "constraint", False))
 
@@ -270,6 +291,7 @@ def _as_dict(solution: Solution, scores: list[Score], written: list[Path]) -> di
         "weight": plain(solution.weight),
         "peak_memory": solution.peak_memory,
         "provenance": plain(solution.provenance),
+        "uncertainty": None if solution.error_bars is None else solution.error_bars.record(),
         "explanation": [
             {"heading": heading, "sentences": sentences} for heading, sentences in explanation(solution)
         ],
@@ -298,5 +320,13 @@ def _print(solution: Solution, scores: list[Score], unit: str, written: list[Pat
     weights = _weights_in_words(solution)
     if weights:
         add_row(table, "weight", weights, "")
+    if solution.error_bars is not None:
+        std = solution.error_bars.std
+        add_row(
+            table,
+            "std by noise",
+            f"median {float(std.median()):.3g}, largest {float(std.max()):.3g}",
+            f"{solution.error_bars.samples} solves; without the bias of the prior",
+        )
     add_row(table, "written", str(written[0].parent), ", ".join(path.name for path in written))
     console().print(table)

@@ -101,26 +101,54 @@ def _quantity(
 
 
 def weight_search(name: str, looks: Sequence[Mapping[str, Any]], items: int) -> Section:
-    """How a method's weight was found: its course, and for one image how the residual met its target."""
+    """How a method's weight was found: its course, and for one image what the rule went by."""
     steps = [float(look) for look in range(1, len(looks) + 1)]
-    columns = {
-        name: _per_item(name, [look[name] for look in looks], len(looks))
-        for name in ("weight", "residual", "target")
-    }
+    columns = {column: _per_item(column, [look[column] for look in looks], len(looks)) for column in looks[0]}
     shown = columns["weight"][:ITEMS_SHOWN]
     weights = {
         "weight" if items == 1 else f"item {index}": (steps, curve) for index, curve in enumerate(shown)
     }
     figures = [_plot("Weight of the prior", weights, "look")]
+    rule = "risk" if "risk" in columns else "curvature" if "curvature" in columns else "residual"
     if items == 1:
-        residual = {name: (steps, columns[name][0]) for name in ("residual", "target")}
-        figures.append(_plot("Residual relative to the noise", residual, "look"))
+        one = {column: curves[0] for column, curves in columns.items()}
+        figures.append({"risk": _risk, "curvature": _lcurve, "residual": _discrepancy}[rule](one, steps))
     return Section(
         title="Search for the weight" + (f": {name}" if name else ""),
-        text="The weight is chosen so that the residual is what the noise explains.",
+        text=_RULES[rule],
         figures=figures,
         figures_per_row=2,
     )
+
+
+_RULES = {
+    "residual": "The weight is chosen so that the residual is what the noise explains.",
+    "risk": "The weight is chosen where the estimated error of the predicted data is least.",
+    "curvature": "The weight is chosen at the corner of the L-curve, where misfit turns into penalty.",
+}
+
+
+def _discrepancy(columns: Mapping[str, list[float]], steps: list[float]) -> Figure:
+    residual = {name: (steps, columns[name]) for name in ("residual", "target")}
+    return _plot("Residual relative to the noise", residual, "look")
+
+
+def _risk(columns: Mapping[str, list[float]], steps: list[float]) -> Figure:
+    pairs = sorted(zip(map(math.log10, columns["weight"]), columns["risk"], strict=True))
+    curve = ([weight for weight, _ in pairs], [risk for _, risk in pairs])
+    return _plot(
+        "Estimated error of the prediction, in noise variances", {"risk": curve}, "log10 of the weight"
+    )
+
+
+def _lcurve(columns: Mapping[str, list[float]], steps: list[float]) -> Figure:
+    pairs = [
+        (math.log10(residual), penalty)
+        for residual, penalty in zip(columns["residual"], columns["penalty"], strict=True)
+        if residual > 0
+    ]
+    curve = ([residual for residual, _ in pairs], [penalty for _, penalty in pairs])
+    return _plot("L-curve: penalty against misfit", {"penalty": curve}, "log10 of the misfit")
 
 
 def _per_item(name: str, column: Sequence[Any], records: int) -> list[list[float]]:

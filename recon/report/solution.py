@@ -24,6 +24,7 @@ from recon.report.methods import (
     run_table,
     score_table,
 )
+from recon.report.uncertainty import uncertainties
 
 __all__ = ["comparison_report", "solution_report"]
 
@@ -106,6 +107,7 @@ def comparison_report(
         alone = len(methods) == 1
         table = score_table(scores[first.name], len(first.items)) if alone else comparison_table(scores, unit)
         sections.append(Section(title="Scores", tables=[table]))
+    sections += uncertainties(methods, unit)
     solved = [(method, method.solved) for method in methods if method.solved is not None]
     if solved:
         sections += [Section(title="Run", tables=[run_table(methods)]), *accounts(methods)]

@@ -453,8 +453,16 @@ class TestSolve:
             (2, ["--prior", "tv:weight=heavy"], "weight='heavy' must be float | 'auto'"),
             (2, ["--prior", "tv", "--solver", "amm"], "unknown solver 'amm'; did you mean 'admm'?"),
             (2, ["--prior", "tv", "--solver", "admm:roh=1"], "did you mean 'rho'?"),
-            (2, ["--prior", "tv", "--weight", "heavy"], "must be a number >= 0 or 'auto', got 'heavy'"),
-            (2, ["--prior", "tv", "--weight", "-1"], "must be a number >= 0 or 'auto', got '-1'"),
+            (
+                2,
+                ["--prior", "tv", "--weight", "heavy"],
+                "a number >= 0 or 'auto', 'sure' or 'lcurve', got 'heavy'",
+            ),
+            (
+                2,
+                ["--prior", "tv", "--weight", "-1"],
+                "a number >= 0 or 'auto', 'sure' or 'lcurve', got '-1'",
+            ),
             (2, ["--prior", "tv", "--tolerance", "0"], "must be a number > 0, got 0"),
             (2, ["--prior", "tv", "--iterations", "0"], "Invalid value for '--iterations'"),
             (2, ["--prior", "tv", "--time-limit", "soon"], "must be a time > 0 such as 90s, 5min or 2h"),
