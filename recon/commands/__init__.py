@@ -12,6 +12,7 @@ from recon.commands.demo import demo_command
 from recon.commands.evaluate import evaluate_command
 from recon.commands.new import new_command
 from recon.commands.simulate import simulate_command
+from recon.commands.slabs import slabs_command
 from recon.commands.solve import solve_command
 
 app = typer.Typer()
@@ -19,6 +20,7 @@ app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("solve")(solve_command)
 app.command("batch")(batch_command)
+app.command("slabs")(slabs_command)
 app.command("evaluate")(evaluate_command)
 app.command("check")(check_command)
 app.command("new")(new_command)
