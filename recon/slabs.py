@@ -279,8 +279,8 @@ def _check_stack(operator: LinearOperator, stack: Any) -> None:
         raise ShapeError(
             f"{name} makes data of shape {item} of one image of shape {operator.domain_shape}: these data are one "
             "item, whose parts depend on each other, so there are no slabs. Where the whole does not fit: fewer "
-            "voxels, a part of the object, single precision, a GPU with more memory; 3-D k-space that is complete along "
-            "one axis falls apart into slices by an inverse FFT along it"
+            "voxels, a part of the object, single precision, a GPU with more memory; 3-D k-space that is complete "
+            "along one axis falls apart into slices by an inverse FFT along it"
         )
     if len(shape) != 1 + len(item) or shape[1:] != item:
         raise ShapeError(

@@ -160,9 +160,9 @@ def _image(loaded: Loaded, *, ct: bool, water: float | None) -> tuple[Tensor, st
         )
     if ct and not loaded.unit and not data.is_complex() and float(data.max()) > _DENSE:
         warnings.warn(
-            f"{source} does not say its unit: its values, up to {float(data.max()):g}, are taken as attenuation in 1/mm, "
-            "where water has 0.02, bone 0.06 and titanium 0.35. Scale a photograph or a phantom to such values, or say "
-            "--unit 1/mm if they are meant (--unit HU for Hounsfield units)",
+            f"{source} does not say its unit: its values, up to {float(data.max()):g}, are taken as attenuation in "
+            "1/mm, where water has 0.02, bone 0.06 and titanium 0.35. Scale a photograph or a phantom to such values, "
+            "or say --unit 1/mm if they are meant (--unit HU for Hounsfield units)",
             stacklevel=2,
         )
     if loaded.valid is not None:

@@ -20,7 +20,7 @@ import recon
 from recon import registry
 from recon.cli import main
 from recon.commands.scores import read_metrics
-from recon.commands.solve import stopping_rule
+from recon.scans import stopping_rule
 
 SIDE = 32
 BIN = Path(sys.executable).with_name("recon")
