@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from recon.runner import Snapshot as Snapshot
     from recon.saving import save as save
     from recon.simulate import Noise as Noise
+    from recon.slabs import solve_slabs as solve_slabs
     from recon.solution import Solution as Solution
     from recon.solvers.admm import ADMM as ADMM
     from recon.solvers.cg import CG as CG
@@ -106,6 +107,7 @@ _HOMES = {
     "recon.runner": "DivergenceError Snapshot",
     "recon.saving": "save",
     "recon.simulate": "Noise",
+    "recon.slabs": "solve_slabs",
     "recon.solution": "Solution",
     "recon.solvers.admm": "ADMM",
     "recon.solvers.cg": "CG",

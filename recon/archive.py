@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,38 @@ def read_archive(path: Path, form: str) -> tuple[dict[str, Any], dict[str, Tenso
     if not whole:
         raise FormatError(f"{path} is damaged: its checksum does not fit its contents")
     return json.loads(text), {name: torch.from_numpy(array) for name, array in values.items()}
+
+
+def write_archive_in_parts(
+    path: Path, form: str, record: Mapping[str, Any], name: str, shape: Sequence[int], parts: Iterable[Tensor]
+) -> None:
+    """Write a file with one array that does not fit into memory, whole or not at all.
+
+    Args:
+        path: the file.
+        form: name and version of the format.
+        record: what JSON can hold.
+        name: of the array.
+        shape: of the array.
+        parts: of the array along its first axis, one after the other, all of one dtype.
+    """
+    text = json.dumps(record)
+    digest = hashlib.sha256(text.encode())
+    with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
+        place, data = 0, None
+        for part in parts:
+            array = np.ascontiguousarray(array_of(part))
+            if data is None:
+                data = file.create_dataset(f"arrays/{name}", shape=tuple(shape), dtype=array.dtype)
+                digest.update(f"{name} {array.dtype} {tuple(shape)}".encode())
+            data[place : place + len(array)] = array
+            digest.update(array.tobytes())
+            place += len(array)
+        if place != shape[0]:
+            raise ValueError(f"{place} of {shape[0]} rows of the array {name!r} were given")
+        file.attrs["format"] = form
+        file.attrs["checksum"] = digest.hexdigest()
+        file["record"] = text
 
 
 def read_record(path: Path, form: str) -> dict[str, Any]:

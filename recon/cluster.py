@@ -6,8 +6,12 @@ import dataclasses
 import logging
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 TIMEOUT = 20.0  # seconds to reach a scheduler
@@ -30,12 +34,6 @@ class Answer:
     name: str
     value: Any = None
     error: str = ""
-
-
-def dask_setup(worker: Any) -> None:
-    """Ctrl-C in a terminal reaches the workers too: it is for the program that started them."""
-    with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -61,21 +59,61 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Any]:
         return
     # a worker that dies says so in the record of its scan, not in a traceback
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    threads = max(1, (os.cpu_count() or 1) // workers)
     with (
         LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-            preload=["recon.cluster"],
-            env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))},
+            n_workers=0, processes=True, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
+        _worker_processes(cluster.scheduler_address, workers) as log,
     ):
+        try:
+            client.wait_for_workers(1, timeout=3 * TIMEOUT)
+        except TimeoutError:
+            said = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
+            raise SchedulerError(f"no worker process came up in {3 * TIMEOUT:g} s; it said: {said}") from None
         yield client
+
+
+@contextmanager
+def _worker_processes(scheduler: str, count: int) -> Iterator[Path]:
+    """Workers of one thread in processes of their own; yields the file that they write to.
+
+    Commands of their own rather than children made by `multiprocessing`, which would run the user's script once more;
+    in a session of their own, for Ctrl-C in a terminal is for the program that started them.
+    """
+    threads = max(1, (os.cpu_count() or 1) // count)
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the user's own modules, too
+    with tempfile.TemporaryDirectory(prefix="recon-workers-", ignore_cleanup_errors=True) as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            scheduler,
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+        ]
+        command += ["--memory-limit", "0", "--death-timeout", "60", "--local-directory", folder]
+        log = Path(folder) / "log"
+        with log.open("w") as output:
+            processes = [
+                subprocess.Popen(  # noqa: S603
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+                    start_new_session=True,
+                )
+                for _ in range(count)
+            ]  # fmt: skip
+        try:
+            yield log
+        finally:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                for process in processes:
+                    if process.poll() is None:
+                        os.killpg(process.pid, number)  # its nanny and its worker
+                for process in processes:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=10)
 
 
 def spread(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from recon.archive import read_archive, write_archive
-from recon.memory import in_words
 from recon.problem import Problem
 from recon.solvers.algorithm import Algorithm
 from recon.stopping import StoppingRule
@@ -174,10 +173,9 @@ class Solution:
     def __repr__(self) -> str:
         end = "converged" if self.converged else "not converged"
         weight = "" if self.weight is None else f", weight {_short(self.weight)}"
-        memory = "" if self.peak_memory is None else f", at most {in_words(self.peak_memory)} of memory"
         return (
             f"Solution(image {tuple(self.image.shape)}, {end}: {self.reason} after {self.iterations} iterations, "
-            f"{self.seconds:.2f} s{weight}{memory})"
+            f"{self.seconds:.2f} s{weight})"
         )
 
 

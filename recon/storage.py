@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -99,6 +100,33 @@ def load_problem(path: str | Path) -> Problem:
     )
     problem.notes = record["notes"]
     return problem
+
+
+def open_problem(file: h5py.File, path: Path) -> tuple[LinearOperator, h5py.Dataset, Any, dict[str, Any]]:
+    """Operator, data, data term and notes of an open file, the data left where they are.
+
+    Nothing compares the checksum: that would read all of the file.
+
+    Raises:
+        FormatError: not a problem file of this version.
+    """
+    if file.attrs.get("format") != FORMAT:
+        raise FormatError(f"{path} is HDF5 but not a recon problem of this version")
+    record = json.loads(str(file["record"].asstr()[()]))
+    arrays: dict[str, Tensor] = {}
+
+    def keep(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and name.partition("/")[0] in ("operator", "fidelity"):
+            arrays[name] = torch.from_numpy(np.asarray(item[()]))
+
+    file["arrays"].visititems(keep)
+    terms = {
+        name.removeprefix("fidelity/"): value
+        for name, value in arrays.items()
+        if name.startswith("fidelity/")
+    }
+    operator = _operator_of(record["operator"], arrays)
+    return operator, file["arrays/data"], (record["fidelity"], terms), record["notes"]
 
 
 def _operator_record(arrays: dict[str, Tensor], name: str, operator: LinearOperator) -> dict[str, Any]:

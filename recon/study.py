@@ -287,7 +287,10 @@ def solve_scan(scan: Scan, options: ScanOptions, digest: str, report: bool) -> S
     else:
         (folder / "report.html").unlink(missing_ok=True)  # that of an earlier result
     solution.save(folder)
-    for old in folder.glob("run-*.checkpoint*"):
+    for old in (
+        *folder.glob("run-*.checkpoint*"),
+        *folder.glob(".*.part.*"),
+    ):  # of this run and of killed ones
         old.unlink(missing_ok=True)
     return scan
 

@@ -13,6 +13,7 @@ from recon.commands.evaluate import evaluate_command
 from recon.commands.experiment import experiment_command
 from recon.commands.new import new_command
 from recon.commands.simulate import simulate_command
+from recon.commands.slabs import slabs_command
 from recon.commands.solve import solve_command
 from recon.commands.train import train_command
 
@@ -22,6 +23,7 @@ app.command("simulate")(simulate_command)
 app.command("solve")(solve_command)
 app.command("batch")(batch_command)
 app.command("train")(train_command)
+app.command("slabs")(slabs_command)
 app.command("evaluate")(evaluate_command)
 app.command("check")(check_command)
 app.command("new")(new_command)

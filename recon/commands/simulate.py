@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".h5", ".hdf5")
 _HIGHEST_ATTENUATION = 10.0  # 1/mm; lead at 60 keV has 5.7
+_DENSE = 0.4  # 1/mm; more than titanium at 60 keV: what has no unit is then perhaps no attenuation
 
 
 def simulate_command(
@@ -54,6 +57,12 @@ def simulate_command(
             help=f"Attenuation of water [1/mm] that converts HU for CT operators; {WATER:g} unless given.",
         ),
     ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UNIT", help="Unit of the image where the file does not say: 1/mm or HU for CT operators."
+        ),
+    ] = None,
     reader: Annotated[
         str | None,
         typer.Option(metavar="SPEC", help="Reader and its options, such as matlab:variable=image."),
@@ -70,12 +79,14 @@ def simulate_command(
         raise typer.BadParameter(f"{output} must end in .h5 (it is written as HDF5)", param_hint="--output")
     with redirect_stdout(sys.stderr):
         check_file(output, lambda path: kind_of(path) == PROBLEM, force=force, inputs=(Path(file),))
-        problem = simulated(load_file(file, reader), op, noise=noise, seed=seed, water=water)
+        replaces = output.exists()
+        loaded = _with_unit(load_file(file, reader), unit)
+        problem = simulated(loaded, op, noise=noise, seed=seed, water=water)
         problem.save(output)
     if as_json:
-        print_json({"written": str(output), **_as_dict(problem)})
+        print_json({"written": str(output), "replaced": replaces, **_as_dict(problem)})
     else:
-        _print(problem, output)
+        _print(problem, output, replaces)
 
 
 def simulated(
@@ -147,6 +158,13 @@ def _image(loaded: Loaded, *, ct: bool, water: float | None) -> tuple[Tensor, st
             f"{source} has values up to {float(data.max()):g} and no unit, but CT operators take attenuation "
             "in 1/mm (water has 0.02, lead about 5): scale the image, or save it with a unit (HU in DICOM)"
         )
+    if ct and not loaded.unit and not data.is_complex() and float(data.max()) > _DENSE:
+        warnings.warn(
+            f"{source} does not say its unit: its values, up to {float(data.max()):g}, are taken as attenuation in "
+            "1/mm, where water has 0.02, bone 0.06 and titanium 0.35. Scale a photograph or a phantom to such values, "
+            "or say --unit 1/mm if they are meant (--unit HU for Hounsfield units)",
+            stacklevel=2,
+        )
     if loaded.valid is not None:
         padding = AIR if loaded.unit == "HU" else float(data[loaded.valid].min())
         data = data.where(loaded.valid, padding)
@@ -181,7 +199,19 @@ def _as_dict(problem: Problem) -> dict[str, Any]:
     }
 
 
-def _print(problem: Problem, output: Path) -> None:
+def _with_unit(loaded: Loaded, unit: str | None) -> Loaded:
+    """The image with the unit that the user says it has, where the file says none."""
+    if unit is None or unit == loaded.unit:
+        return loaded
+    if loaded.unit:
+        raise typer.BadParameter(
+            f"{loaded.source} says that it is in {loaded.unit}, not {unit}: leave the unit out",
+            param_hint="--unit",
+        )
+    return dataclasses.replace(loaded, unit=unit)
+
+
+def _print(problem: Problem, output: Path, replaces: bool) -> None:
     notes, operator = problem.notes, problem.operator
     reference = problem.unflatten(problem.reference) if problem.reference is not None else problem.data
     table = new_table("", "")
@@ -194,7 +224,9 @@ def _print(problem: Problem, output: Path) -> None:
         "noise",
         notes["noise"] if notes["noise"] == "none" else f"{notes['noise']}; seed {notes['seed']}",
     )
-    add_row(table, "written", str(output))
+    add_row(
+        table, "written", f"{output}, in the place of the one that was there" if replaces else str(output)
+    )
     console().print(table)
 
 

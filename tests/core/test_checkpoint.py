@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,21 +112,62 @@ def test_the_automatic_weight_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the automatic weight")  # no image explains these data
-def test_an_interrupted_search_for_the_weight_starts_again(tmp_path: Path) -> None:
+def test_an_interrupted_search_for_the_weight_goes_on(tmp_path: Path) -> None:
+    """Interrupted inside an operator, where the iteration is not complete."""
+
     class Interrupted(Matrix):
         calls = 0
+        at = 60
 
         def _forward(self, x: Tensor) -> Tensor:
             Interrupted.calls += 1
-            if Interrupted.calls == 60:
+            if Interrupted.calls == Interrupted.at:
                 raise KeyboardInterrupt
             return super()._forward(x)
 
     operator, options = Interrupted(A.matrix, SHAPE), {"fidelity": ("gaussian", {"noise_level": 0.3})}
     stopped = recon.solve(operator, TV(), Y, checkpoint=tmp_path / "run", **options)
-    assert stopped.reason == "interrupted" and not (tmp_path / "run").exists()
+    assert stopped.reason == "interrupted" and stopped.iterations == 0 and (tmp_path / "run").exists()
     resumed = recon.solve(operator, TV(), Y, checkpoint=tmp_path / "run", **options)
-    assert torch.equal(resumed.image, recon.solve(A, TV(), Y, **options).image)
+    spent = Interrupted.calls
+    Interrupted.calls, Interrupted.at = 0, -1
+    whole = recon.solve(operator, TV(), Y, **options)
+    same(resumed, whole)
+    assert spent < Interrupted.calls + 30, (
+        "the search went on where it was; only its first image was made anew"
+    )
+
+
+def test_a_kill_after_the_search_loses_none_of_it(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"fidelity": ("gaussian", {"noise_level": [0.1, 0.3, 0.5, 0.3]}), "stop": STOP}
+
+    def fail(snapshot: recon.Snapshot) -> None:
+        if snapshot.iteration == 1:
+            raise ZeroDivisionError
+
+    looks: list[int] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = recon.solve(A, TV(), Y, **options)
+        with pytest.raises(ZeroDivisionError):
+            recon.solve(A, TV(), Y, checkpoint=tmp_path / "run", callback=fail, **options)
+        resumed = recon.solve(
+            A, TV(), Y, checkpoint=tmp_path / "run", callback=lambda s: looks.append(s.iteration), **options
+        )
+    same(resumed, whole)
+    assert looks[0] == 1, "the search is not repeated"
+
+
+def test_a_flipped_bit_in_a_search_is_noticed(tmp_path: Path) -> None:
+    def interrupt(snapshot: recon.Snapshot) -> None:
+        raise KeyboardInterrupt
+
+    recon.solve(A, TV(), Y, checkpoint=tmp_path / "run", callback=interrupt)
+    damaged = bytearray((tmp_path / "run").read_bytes())
+    damaged[-100] ^= 4
+    (tmp_path / "run").write_bytes(bytes(damaged))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        recon.solve(A, TV(), Y, checkpoint=tmp_path / "run")
 
 
 @pytest.mark.parametrize("stop", [STOP, recon.MaxIterations(7)], ids=repr)

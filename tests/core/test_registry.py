@@ -939,6 +939,23 @@ def test_specifications_are_never_called():
 # Real packages in a real process
 
 
+def test_entry_points_of_the_backport_are_entry_points(run_with_plugins: Any) -> None:
+    """`importlib_metadata`, once imported (a dask worker does), gives `importlib.metadata` objects of its own class."""
+    pytest.importorskip("importlib_metadata")
+    done = run_with_plugins(
+        code="""
+        import importlib.metadata
+        import importlib_metadata
+        found = importlib.metadata.entry_points(group="recon")
+        assert any(isinstance(point, importlib_metadata.EntryPoint) for point in found), "the case that is tested"
+        from recon import registry
+        print(registry.find("operator", "recon-good/scale").plugin)
+        """,
+        RECON_PLUGINS="recon-good",
+    )
+    assert done.returncode == 0 and done.stdout.strip() == "recon-good 1.2.0", done.stdout + done.stderr
+
+
 def test_installed_packages_are_found_and_broken_ones_do_no_harm(run_with_plugins: Any):
     done = run_with_plugins(
         code="""

@@ -240,6 +240,12 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert target.read_text() == "two"
 
 
+def test_the_peak_of_memory_is_kept(tmp_path: Path) -> None:
+    solution = solved()
+    assert solution.peak_memory is not None and 2**25 < solution.peak_memory < 2**36, "bytes of this process"
+    assert recon.Solution.load(solution.save(tmp_path)).peak_memory == solution.peak_memory
+
+
 def test_repr_says_how_it_ended_and_which_weight_was_chosen() -> None:
     solution = solved()
     assert repr(solution).startswith(

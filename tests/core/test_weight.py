@@ -292,7 +292,7 @@ def test_the_search_is_recorded_and_its_state_goes_on() -> None:
     problem = recon.Problem(operator, batch, prior=prior, fidelity=fidelity)
     algorithm = recon.ADMM()
     choice = choose_weight(problem, algorithm)
-    assert choice.strength.shape == (2,) and not choice.interrupted
+    assert choice.strength.shape == (2,) and not choice.ended
     assert all(set(row) == {"weight", "residual", "target"} for row in choice.rounds)
     assert all(len(values) == 2 for row in choice.rounds for values in row.values())
     assert choice.rounds[-1]["weight"] == pytest.approx(choice.strength.tolist())
@@ -315,6 +315,38 @@ def test_the_image_belongs_to_the_weight_that_was_chosen(solver: Any) -> None:
         torch.testing.assert_close(
             solution.image[item], torch.linalg.solve(normal, matrix.T @ y[item]), rtol=1e-4, atol=1e-5
         )
+
+
+def test_a_time_limit_ends_the_search_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    ticks = iter(range(10**6))
+    monkeypatch.setattr("time.perf_counter", lambda: 0.1 * next(ticks))  # every look at the clock takes 0.1 s
+    stop = recon.SmallResiduals(1e-9) | recon.TimeLimit("2s")
+    seen: list[recon.Snapshot] = []
+    with pytest.warns(recon.ConvergenceWarning, match=r"TimeLimit\('2s'\) came before"):
+        solution = recon.solve(
+            operator, prior, y, stop=stop, callback=seen.append, fidelity=("gaussian", {"noise_level": sigma})
+        )
+    assert solution.reason == "TimeLimit('2s')" and solution.iterations == 0 and not solution.converged
+    assert 2 <= solution.seconds < 3, "the search ended at once"
+    assert 3 < len(seen) < 24 and bool(solution.image.isfinite().all())
+    torch.testing.assert_close(solution.image, seen[-1].image[0], rtol=1e-5, atol=1e-6)  # what there was
+
+
+def test_the_callback_sees_and_ends_the_search() -> None:
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    fidelity = ("gaussian", {"noise_level": [sigma, 2 * sigma]})
+    seen: list[recon.Snapshot] = []
+
+    def look(snapshot: recon.Snapshot) -> bool:
+        seen.append(snapshot)
+        return len(seen) == 30
+
+    solution = recon.solve(operator, prior, torch.stack([y, 2 * y]), callback=look, fidelity=fidelity)
+    assert solution.reasons == ["stopped by the callback"] * 2 and len(seen) == 30
+    assert {snapshot.iteration for snapshot in seen} == {0}
+    assert seen[-1].items.tolist() == [0, 1] and seen[-1].image.shape == (2, 24, 24)
+    assert len(solution.weight_search) == 1, "one look at 24"
 
 
 def test_divergence_in_the_search_is_said() -> None:
