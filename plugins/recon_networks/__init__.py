@@ -262,6 +262,12 @@ def recon_priors() -> list[PriorEntry]:
     """The priors of this package."""
     return [
         PriorEntry(
+            name="drunet",
+            factory="recon_networks.shipped:drunet",
+            summary="trained denoiser that ships with the package, for plug-and-play: photographs, CT, MR",
+            tags=("plug-and-play",),
+        ),
+        PriorEntry(
             name="dip",
             factory="recon_networks.deep_image_prior:DeepImagePrior",
             summary="deep image prior: an untrained network fitted to the data alone",
