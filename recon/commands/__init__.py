@@ -12,11 +12,13 @@ from recon.commands.evaluate import evaluate_command
 from recon.commands.new import new_command
 from recon.commands.simulate import simulate_command
 from recon.commands.solve import solve_command
+from recon.commands.train import train_command
 
 app = typer.Typer()
 app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("solve")(solve_command)
+app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
 app.command("check")(check_command)
 app.command("new")(new_command)

@@ -94,7 +94,9 @@ class FitLoop:
         self._set_up_optimisers()
 
     def _set_up_optimisers(self) -> None:
-        self.optimisers, self.rates, self.schedules = {}, {}, {}
+        self.optimisers: dict[str, Any] = {}  # fabric's, around torch's own
+        self.rates: dict[str, float] = {}
+        self.schedules: dict[str, Callable[[float, float], float]] = {}
         given = self.options
         for player, parameters in self.parameters.items():
             own = self.objective.optimiser(player)
@@ -259,7 +261,7 @@ class FitLoop:
     def _mean_over_processes(self, value: float) -> float:
         if self.fabric.world_size == 1:
             return value
-        mean = self.fabric.all_reduce(torch.tensor(value, device=self.fabric.device), reduce_op="mean")
+        mean: Any = self.fabric.all_reduce(torch.tensor(value, device=self.fabric.device), reduce_op="mean")
         return float(mean)
 
     def _validated(self) -> dict[str, float]:

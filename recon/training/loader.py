@@ -28,6 +28,7 @@ class Loader:
         places: which of them, in the source's numbers.
         batch_size: samples of a batch, of all processes together.
         image_range: (low, high) of the images' values, mapped to [0, 1]; of complex magnitudes (0, high).
+        range_given: the user said so: images outside of it are refused.
         op: the operator, or None.
         noise: what simulated data have, or None.
         pinv: options of ``op.pinv``, by which inputs are made.
@@ -46,6 +47,7 @@ class Loader:
     places: Sequence[int]
     batch_size: int
     image_range: tuple[float, float]
+    range_given: bool = True
     op: LinearOperator | None = None
     noise: Noise | None = None
     pinv: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -170,7 +172,7 @@ class Loader:
         given = self._stacked([sample.input for sample in samples], "inputs")
         data = self._stacked([sample.data for sample in samples], "data")
         for label, images in (("image", target), ("input", given)):
-            if images is not None:
+            if images is not None and self.range_given:
                 self._check_range(images, label)
         if self.op is not None:
             given, target, data = self._measured(target, data, stream, order)

@@ -40,7 +40,7 @@ class Board:
             raise ImportError(
                 "tensorboard=True needs TensorBoard: pip install 'recon[tensorboard]'"
             ) from error
-        self.writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(folder))
 
     def add(self, row: Mapping[str, float]) -> None:
         """The numbers of an epoch."""

@@ -119,22 +119,30 @@ class WeightedSum(Loss):
         return torch.stack(values).sum()
 
 
-def _vgg(weights: Any = None) -> Loss:
+def _vgg(weights: str | None) -> Loss:
     from recon.training.perceptual import VGG19
 
     return VGG19(weights)
 
 
-NAMED: dict[str, Callable[[], Loss]] = {"mse": MSE, "l1": L1, "1-ssim": OneMinusSSIM, "vgg": _vgg}
+NAMED: dict[str, Callable[[], Loss]] = {
+    "mse": MSE,
+    "l1": L1,
+    "1-ssim": OneMinusSSIM,
+    "vgg": lambda: _vgg(None),  # says which weights it needs
+    "vgg-random": lambda: _vgg("random"),
+}
 
-_TERM = re.compile(r"(?:(?P<weight>[0-9.eE+-]+)\s*\*\s*)?(?P<name>\(?\s*1\s*-\s*ssim\s*\)?|[a-z][a-z0-9]*)")
+_TERM = re.compile(
+    r"(?:(?P<weight>[0-9.eE+-]+)\s*\*\s*)?(?P<name>\(?\s*1\s*-\s*ssim\s*\)?|vgg-random|[a-z][a-z0-9]*)"
+)
 
 
 def as_loss(loss: Any) -> Loss:
     """A loss from an object, from ``"mse + 0.1*(1-ssim)"``, or from ``{"mse": 1.0, "1-ssim": 0.1}``.
 
-    The names are ``mse``, ``l1``, ``1-ssim`` and ``vgg`` (give `VGG19` objects with their weights instead). The
-    values of a dict may also be ``(weight, loss)``.
+    The names are ``mse``, ``l1``, ``1-ssim``, and ``vgg-random`` (frozen random weights). Values of a dict may also
+    be ``(weight, loss)``: ``{"l1": 1.0, "vgg": (0.1, VGG19("vgg19.pth"))}``; see `recon.training.perceptual.VGG19`.
 
     Raises:
         ValueError: a text that cannot be read, or an unknown name.

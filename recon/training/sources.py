@@ -40,6 +40,14 @@ class Source(Protocol):
         """Whose sample it is: samples of one group are on the same side of every split."""
 
 
+class Items(Protocol):
+    """A collection with a length whose items are asked for by place."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Any: ...
+
+
 class Images:
     """Images alone: targets, of which data are simulated, or to which noise is added.
 
@@ -49,9 +57,7 @@ class Images:
         groups: whose each image is; None: each its own.
     """
 
-    def __init__(
-        self, items: Sequence[Any], description: str, groups: Callable[[int], str] | None = None
-    ) -> None:
+    def __init__(self, items: Items, description: str, groups: Callable[[int], str] | None = None) -> None:
         self.items, self.description, self._groups = items, description, groups
 
     def __len__(self) -> int:
@@ -74,17 +80,20 @@ class Pairs:
         description: in words, for the model card.
         measured: whether the first of a pair are measured data.
         groups: whose each pair is; None: each its own.
+        operator: what measured the data, where it is known.
     """
 
     def __init__(
         self,
-        items: Sequence[Any],
+        items: Items,
         description: str,
         *,
         measured: bool,
         groups: Callable[[int], str] | None = None,
+        operator: Any = None,
     ) -> None:
         self.items, self.description, self.measured, self._groups = items, description, measured, groups
+        self.operator = operator
 
     def __len__(self) -> int:
         return len(self.items)
@@ -164,7 +173,12 @@ def as_source(
         from recon import registry
 
         name = data if isinstance(data, str) else data[0]
-        data = registry.make("dataset", data)
+        try:
+            data = registry.make("dataset", data)
+        except registry.UnknownNameError:
+            if "/" in name or name.startswith("."):
+                raise FileNotFoundError(f"there is no file or folder {name}") from None
+            raise
         label = name
         if hasattr(data, "data") and isinstance(data.data, Tensor):  # a sample: one scan
             data = _planes_of(data, planes, water)
@@ -268,7 +282,8 @@ def _of_files(path: Path, *, op: Any, planes: int, water: float | None) -> Any:
         raise ValueError(f"{path} holds no file: nothing to train on")
     loaded = _Files(files, path, planes, water)
     if loaded.problems:
-        return Pairs(loaded, f"{len(loaded)} problems in {path.name}", measured=True, groups=loaded.group)
+        text = f"{len(loaded)} problems in {path.name}"
+        return Pairs(loaded, text, measured=True, groups=loaded.group, operator=loaded.operator)
     return Images(loaded, f"{len(loaded)} images in {path.name}", loaded.group)
 
 
@@ -280,6 +295,8 @@ class _Files:
         self.places: list[tuple[Path, int]] = []
         self.cache: dict[Path, Any] = {}
         self.held = 0
+        self.operator: Any = None
+        self.pixel_sizes: set[float] = set()  # mm
         kinds = set()
         for file in files:
             content = self._read(file)
@@ -305,30 +322,39 @@ class _Files:
         """The slices of a file ``(slices, *plane)``, or (data, reference) of each item of a problem."""
         if file in self.cache:
             return self.cache[file]
-        content: Any = _problem_pairs(file)
+        content: Any = self._problem(file)
         if content is None:
             from recon.loading import load
 
-            content = _planes_of(load(file), self.planes, self.water)
+            loaded = load(file)
+            self.pixel_sizes |= set() if loaded.pixel_size is None else {round(loaded.pixel_size[-1], 5)}
+            content = _planes_of(loaded, self.planes, self.water)
         size = sum(part.nbytes for pair in content for part in (pair if isinstance(pair, tuple) else (pair,)))
         if self.held + size <= CACHED_BYTES:
             self.cache[file] = content
             self.held += size
         return content
 
+    def _problem(self, file: Path) -> list[tuple[Tensor, Tensor]] | None:
+        """Data and reference of a problem's items; None for every other file."""
+        from recon.commands.existing import PROBLEM, kind_of
 
-def _problem_pairs(file: Path) -> list[tuple[Tensor, Tensor]] | None:
-    """Data and reference of a problem's items; None for every other file."""
-    from recon.commands.existing import PROBLEM, kind_of
+        if file.suffix not in (".h5", ".hdf5") or kind_of(file) != PROBLEM:
+            return None
+        from recon.learned import operator_digest
+        from recon.problem import Problem
 
-    if file.suffix not in (".h5", ".hdf5") or kind_of(file) != PROBLEM:
-        return None
-    from recon.problem import Problem
-
-    problem = Problem.load(file)
-    if problem.reference is None:
-        raise ValueError(f"{file} holds data without a reference: there is nothing to learn from")
-    return list(zip(problem.y, problem.reference, strict=True))
+        problem = Problem.load(file)
+        if problem.reference is None:
+            raise ValueError(f"{file} holds data without a reference: there is nothing to learn from")
+        if self.operator is None:
+            self.operator = problem.operator
+        elif operator_digest(problem.operator) != operator_digest(self.operator):
+            raise ValueError(
+                f"{file} was measured by another operator than the first problem in {self.root}: a network is "
+                "trained for one"
+            )
+        return list(zip(problem.y, problem.reference, strict=True))
 
 
 def _planes_of(loaded: Any, planes: int, water: float | None) -> Tensor:

@@ -23,7 +23,7 @@ class Supervised(Objective):
     def __init__(
         self,
         loss: Annotated[
-            Any, Param("loss: mse, l1, 1-ssim, vgg, or a sum such as 'mse + 0.1*(1-ssim)'")
+            Any, Param("loss: mse, l1, 1-ssim, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'")
         ] = "mse",
     ) -> None:
         self.loss = as_loss(loss)
@@ -65,7 +65,7 @@ class Denoising(Supervised):
     def __init__(
         self,
         loss: Annotated[
-            Any, Param("loss: mse, l1, 1-ssim, vgg, or a sum such as 'mse + 0.1*(1-ssim)'")
+            Any, Param("loss: mse, l1, 1-ssim, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'")
         ] = "l1",
         sigma_low: Annotated[float, Param("least noise level", unit="of the range", ge=0)] = 0.0,
         sigma_high: Annotated[float, Param("largest noise level", unit="of the range", gt=0)] = 0.2,

@@ -27,10 +27,11 @@ from recon.training.fit import FitLoop, Options
 from recon.training.loader import Loader, measured_range
 from recon.training.losses import as_loss
 from recon.training.objective import Objective, Setting
-from recon.training.sources import Images, Unpaired, as_source, split
+from recon.training.sources import Images, Pairs, Unpaired, as_source, split
 from recon.training.transforms import as_augmentation
 from recon.training.validation import Validation
 
+WATER = 0.02  # 1/mm, at an effective energy of about 65 keV
 PRECISIONS: dict[str, Literal["16-mixed", "bf16-mixed"] | None] = {
     "32": None,
     "bf16": "bf16-mixed",
@@ -93,7 +94,8 @@ def train(
         data: images, pairs, a data set or its name, a file or a folder, or `recon.training.sources.Unpaired`; see
             `recon.training.sources.as_source`.
         op: forward operator: data are simulated of the images, and the network starts from ``op.pinv(data)``. With
-            pairs of measured data and images, the data are those.
+            pairs of measured data and images, the data are those. A name such as ``"ct_parallel:angles=60"`` takes
+            shape and pixel size from the images.
         objective: an object, or a name such as ``"supervised"`` or ``"denoising:sigma_high=0.1"``.
         loss: of objectives that take one: ``"mse"``, ``"l1"``, ``"mse + 0.1*(1-ssim)"``, a dict, an object.
         noise: noise of simulated data: an object or a name, such as ``"poisson:photons=1e4"``.
@@ -102,7 +104,8 @@ def train(
         image_range: (low, high) of the images' values, which the network sees as [0, 1]; None measures it on the
             training images. Of complex images the range of the magnitude, from 0.
         unit: unit of the images, for the card.
-        water: attenuation of water [1/mm] by which files in HU are read as 1/mm; None leaves HU.
+        water: attenuation of water [1/mm] by which files in HU are read as 1/mm; None leaves HU, and is 0.02 where a
+            CT operator is named.
         complex_as: how complex images meet the network; see `recon.channels.ImageChannels`.
         augment: random transforms: ``"flip, turns, rotate, translate, scale"``, or a dict with values.
         independent: transform the two images of a pair each on its own.
@@ -146,8 +149,7 @@ def train(
         epochs=epochs, batch=batch, accumulate=accumulate, patches=patches, validate_every=validate_every
     )
     goal = _objective(objective, loss)
-    operator = registry.make("operator", op) if isinstance(op, str | tuple) else op
-    source = as_source(data, op=operator, water=water)
+    source, operator, water, unit = _source_and_operator(data, op, water, unit)
     _check_source(source, goal, operator)
     held_out, places, held = _validation(source, validation, seed, goal, operator, water)
     first = source.sample(places[0])
@@ -172,6 +174,7 @@ def train(
         shared: dict[str, Any] = {
             "batch_size": batch,
             "image_range": bounds,
+            "range_given": image_range is not None,
             "op": operator,
             "noise": None if noise is None else as_noise(noise),
             "pinv": dict(pinv or {}),
@@ -245,6 +248,38 @@ def _objective(objective: Any, loss: Any) -> Objective:
     if not isinstance(objective, Objective):
         raise TypeError(f"the objective must be a recon.Objective or a name, got {type(objective).__name__}")
     return objective
+
+
+def _source_and_operator(
+    data: Any, op: Any, water: float | None, unit: str
+) -> tuple[Any, LinearOperator | None, float | None, str]:
+    """Samples and operator; one that is named gets the images' shape and pixel size, and CT takes HU as 1/mm."""
+    if not isinstance(op, str | tuple):
+        source = as_source(data, op=op, water=water)
+        operator = getattr(source, "operator", None) if op is None else op
+        return source, operator, water, unit
+    name, given = registry._read_spec("operator", op)
+    found = registry.find("operator", name)
+    is_ct = "ct" in found.entry.tags
+    water = WATER if water is None and is_ct else water
+    source = as_source(data, water=water)
+    if isinstance(source, Pairs):
+        operator = registry.make("operator", op)
+        return as_source(data, op=operator, water=water), operator, water, unit
+    declared = {parameter.name for parameter in found.parameters()}
+    arguments = dict(given)
+    if "shape" in declared and "shape" not in given:
+        image = source.sample(0).target
+        arguments["shape"] = tuple(image.shape[-2:])
+    sizes = sorted(getattr(getattr(source, "items", None), "pixel_sizes", ()))
+    if "pixel_size" in declared and "pixel_size" not in given and sizes:
+        if len(sizes) > 1:
+            raise ValueError(
+                f"{source.description} have pixels from {sizes[0]:g} to {sizes[-1]:g} mm, but an operator has one size: "
+                f"say which to take for all, {name}:pixel_size={sizes[0]:g}"
+            )
+        arguments["pixel_size"] = sizes[0]
+    return source, registry.make("operator", (name, arguments)), water, unit or ("1/mm" if is_ct else "")
 
 
 def _network(network: Any, two_channels: bool) -> nn.Module:

@@ -60,7 +60,7 @@ def _scores(image: Tensor, target: Tensor) -> dict[str, float]:
 def _over_processes(sums: dict[str, float], count: int, fabric: Fabric) -> dict[str, float]:
     if fabric.world_size > 1:
         values = torch.tensor([*sums.values(), float(count)], dtype=torch.float64, device=fabric.device)
-        values: Any = fabric.all_reduce(values, reduce_op="sum")
-        *totals, number = values.tolist()
+        summed: Any = fabric.all_reduce(values, reduce_op="sum")
+        *totals, number = summed.tolist()
         return {name: total / number for name, total in zip(sums, totals, strict=True)}
     return {name: total / max(count, 1) for name, total in sums.items()}
