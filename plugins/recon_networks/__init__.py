@@ -188,4 +188,11 @@ def recon_networks() -> list[NetworkEntry]:
 @hookimpl
 def recon_priors() -> list[PriorEntry]:
     """The priors of this package."""
-    return []
+    return [
+        PriorEntry(
+            name="drunet",
+            factory="recon_networks.shipped:drunet",
+            summary="trained denoiser that ships with the package, for plug-and-play: photographs, CT, MR",
+            tags=("plug-and-play",),
+        ),
+    ]

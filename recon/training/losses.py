@@ -203,6 +203,8 @@ def _read(text: str) -> dict[str, float]:
             raise ValueError(
                 f"cannot read the loss {text!r} from {plain[place:]!r} on: write it as 'mse + 0.1*(1-ssim)'"
             )
+        if "+" in rest[0] and rest.end() == len(plain):
+            raise ValueError(f"the loss {text!r} ends with a '+': nothing follows it")
         place = rest.end()
     if not parts:
         raise ValueError("the loss is an empty text: write it as 'mse' or 'mse + 0.1*(1-ssim)'")

@@ -275,7 +275,7 @@ def _source_and_operator(
     if "pixel_size" in declared and "pixel_size" not in given and sizes:
         if len(sizes) > 1:
             raise ValueError(
-                f"{source.description} have pixels from {sizes[0]:g} to {sizes[-1]:g} mm, but an operator has one size: "
+                f"{source.description} have pixels from {sizes[0]:g} to {sizes[-1]:g} mm, an operator has one size: "
                 f"say which to take for all, {name}:pixel_size={sizes[0]:g}"
             )
         arguments["pixel_size"] = sizes[0]
