@@ -90,12 +90,12 @@ def train(
 ) -> recon.LearnedPrior:
     """One system; everything but content and critic is the same for the four."""
     content, critic = SYSTEMS[name]
-    loss = as_loss("mse") if content == "mse" else VGG19(arguments.vgg)
+    loss = as_loss("mse") if content == "mse" else VGG19(arguments.vgg, layer=34 if arguments.full else 7)
     full = arguments.full
     objective = WGAN(
         content=loss,
         content_weight=0.1 if full else 1.0,
-        adversarial_weight=critic if full else 1e-3 * critic,
+        adversarial_weight=critic if full else 0.01 * critic,
         critic="wgan_vgg_critic"
         if full
         else ("wgan_vgg_critic", {"channels": (16, 16, 32, 32), "features": 64}),
@@ -115,9 +115,9 @@ def train(
         image_range=(0.0, 1.0),
         augment="flip,turns",
         patch=64 if full else 32,
-        patches=8 if full else 1,
-        batch=128 if full else 16,
-        epochs=arguments.epochs or (100 if full else 20),
+        patches=8 if full else 4,
+        batch=128 if full else 8,
+        epochs=arguments.epochs or (100 if full else 15),
         lr=None if full else {"network": 2e-3, "critic": 1e-3} if critic else {"network": 2e-3},
         schedule=None if full else "cosine",
         monitor="last",
