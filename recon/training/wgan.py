@@ -25,7 +25,8 @@ class WGAN(Objective):
     1348-1357).
 
     The four systems of that paper: ``content="mse"`` and ``VGG19(file)`` (`recon.training.perceptual`), each with
-    ``adversarial_weight=0``, which trains without a critic, and with 1. A network whose image is zero everywhere is drawn anew before it starts.
+    ``adversarial_weight=0``, which trains without a critic, and with 1. A network whose image is zero everywhere is
+    drawn anew before it starts.
 
     Args:
         content: loss to the true image, as of the supervised objective; ``"none"`` for none.
