@@ -74,6 +74,7 @@ def settings(arguments: argparse.Namespace, name: str, log: list) -> dict:
         "image_range": (0.0, 1.0),
         "augment": "flip",
         "patch": 128 if full else 32,
+        "patches": 1 if full else 4,
         "batch": 32 if full else 8,
         "epochs": arguments.epochs or (160 if full else 20),
         "monitor": "last",

@@ -131,7 +131,7 @@ def train(
         loss="mse + 0.1*(1-ssim)",
         image_range=(0.0, 1.0),
         augment="flip,turns",
-        batch=8,
+        batch=8 if full else 4,
         epochs=arguments.epochs or (200 if full else 40),
         lr=1e-3 if full else 3e-3,
         clip=1.0,
