@@ -20,6 +20,7 @@ _TOPICS = {
     "Operators": ("linear", "algebra"),
     "Priors": ("priors",),
     "Solvers": ("solvers",),
+    "Training": ("training", "learned"),
     "Stopping rules": ("stopping",),
     "Data, noise, metrics": ("loading", "saving", "simulate", "metrics", "making"),
     "Plugins": ("entries", "hookspecs", "parameters"),
@@ -27,6 +28,7 @@ _TOPICS = {
 _REST = "More"
 _PACKAGES = {
     "recon.report": "Pictures and reports of images and solutions.",
+    "recon.training": "What trainings are made of: objectives, losses, samples, schedules.",
     "recon.testing": "The conformance kit, for authors of plugins.",
     "recon_operators": "The operators that ship with recon, as classes, and what goes with them.",
     "recon_priors": "The priors that ship with recon, as classes.",

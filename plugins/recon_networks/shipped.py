@@ -15,7 +15,7 @@ MODELS = Path(__file__).parent / "models"
 def drunet(
     weight: Annotated[
         float | Literal["auto"],
-        Param("variance of the noise that is removed, over the penalty's step; auto: chosen", ge=0),
+        Param("strength of the prior; auto: from the noise level", ge=0),
     ] = "auto",
 ) -> LearnedPrior:
     """A small DRUNet denoiser of photographs, CT and MR images, for plug-and-play.

@@ -1,1 +1,50 @@
 """End-to-end training: the fit loop, what it is shown, what it minimises, and the files it writes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recon.training.losses import Loss as Loss
+    from recon.training.losses import OneMinusSSIM as OneMinusSSIM
+    from recon.training.losses import as_loss as as_loss
+    from recon.training.objective import Batch as Batch
+    from recon.training.objective import Fit as Fit
+    from recon.training.objective import Objective as Objective
+    from recon.training.objective import Setting as Setting
+    from recon.training.perceptual import VGG19 as VGG19
+    from recon.training.schedules import make_schedule as make_schedule
+    from recon.training.sources import Images as Images
+    from recon.training.sources import Pairs as Pairs
+    from recon.training.sources import Unpaired as Unpaired
+    from recon.training.sources import as_source as as_source
+    from recon.training.supervised import Denoising as Denoising
+    from recon.training.supervised import Supervised as Supervised
+    from recon.training.transforms import Augmentation as Augmentation
+
+_HOMES = {
+    "Augmentation": "transforms",
+    "Batch": "objective",
+    "Denoising": "supervised",
+    "Fit": "objective",
+    "Images": "sources",
+    "Loss": "losses",
+    "Objective": "objective",
+    "OneMinusSSIM": "losses",
+    "Pairs": "sources",
+    "Setting": "objective",
+    "Supervised": "supervised",
+    "Unpaired": "sources",
+    "VGG19": "perceptual",
+    "as_loss": "losses",
+    "as_source": "sources",
+    "make_schedule": "schedules",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'recon.training' has no attribute {name!r}")
+    return getattr(import_module(f"recon.training.{_HOMES[name]}"), name)

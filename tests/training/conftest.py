@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_trainings import squares
+from small_trainings import SmallNet, squares
 
 import recon
 
@@ -15,6 +15,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return SmallNet().eval()
 
 
 @pytest.fixture
