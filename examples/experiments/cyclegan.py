@@ -19,8 +19,7 @@ import recon
 from recon.metric_presets import preset
 from recon.metrics import PSNR, RMSE, SSIM
 from recon.report import save_comparison
-from recon.training.cyclegan import CycleGAN
-from recon.training.sources import Unpaired
+from recon.training import CycleGAN, Unpaired
 
 PUBLISHED = {"low dose": (34.17, 0.893), "CycleGAN": (37.50, 0.954), "supervised L1": (13.28, 0.374)}
 METRICS = (PSNR(data_range=1.0), SSIM(data_range=1.0), RMSE())

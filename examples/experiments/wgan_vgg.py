@@ -19,9 +19,7 @@ import recon
 from recon.metrics import PSNR, RMSE, SSIM
 from recon.published_metrics import GlobalSSIM
 from recon.report import save_comparison
-from recon.training.losses import as_loss
-from recon.training.perceptual import VGG19
-from recon.training.wgan import WGAN
+from recon.training import VGG19, WGAN, as_loss
 
 SYSTEMS = {  # content, weight of the critic
     "Generator-MSE": ("mse", 0.0),

@@ -215,6 +215,17 @@ def check_batch_equals_loop(trial: Trial) -> None:
             )
 
 
+def check_empty_batch(trial: Trial) -> None:
+    """A batch of no images gives no images."""
+    x = trial.draw(0)
+    with trial.evaluating():
+        try:
+            result = trial.call(x)
+        except (RuntimeError, ValueError) as error:
+            raise AssertionError(f"the network fails for a batch of no images: {error}") from error
+    require(len(result) == 0, f"a batch of no images gives {tuple(result.shape)}")
+
+
 def check_dtypes(trial: Trial) -> None:
     """Single precision gives single precision; after `.double()`, double precision gives the same image."""
     x = trial.draw(2)
@@ -302,6 +313,7 @@ CHECKS: tuple[Check, ...] = (
     check_shapes,
     check_gradients,
     check_batch_equals_loop,
+    check_empty_batch,
     check_dtypes,
     check_device,
     check_input_unchanged,
