@@ -67,7 +67,9 @@ def load_model(
     folder: Annotated[Path, Param("the folder of the model")],
     weight: Annotated[float | None, Param("weight of the prior; the model's own without it", ge=0)] = None,
     any_operator: Annotated[bool, Param("use it with another operator than it was trained with")] = False,
-    network: Annotated[Any, Param("an untrained network, for those that no plugin registers")] = None,
+    network: Annotated[
+        nn.Module | None, Param("an untrained network, for those that no plugin registers")
+    ] = None,
 ) -> LearnedPrior:
     """Load what `save_model` wrote, on the CPU, ready for use.
 

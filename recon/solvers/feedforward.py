@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from recon.channels import needs_operator
+from recon.channels import is_conditioned, needs_operator
 from recon.learned import LearnedPrior, ModelError
 from recon.linear import Identity
 from recon.parameters import Param
@@ -30,6 +30,8 @@ class Feedforward:
     Args:
         sigma: noise level of the direct reconstruction, in the unit of the image, for a denoiser that asks for it;
             ``"auto"`` estimates it from the direct reconstruction.
+        consistent: correct the network's image by what the data say, x + A^+ (y - A x): in MRI, the measured lines of
+            k-space take their places again (Hyun et al. 2018, Phys. Med. Biol. 63, 135007).
     """
 
     weighted = False  # nothing here depends on a prior's weight: none is searched for
@@ -40,6 +42,7 @@ class Feedforward:
             float | str,
             Param("noise level of the direct reconstruction, or 'auto'", unit="unit of the image"),
         ] = "auto",
+        consistent: Annotated[bool, Param("correct the network's image by what the data say")] = False,
     ) -> None:
         try:
             value = math.nan if sigma == "auto" else float(sigma)
@@ -48,6 +51,7 @@ class Feedforward:
         if sigma != "auto" and not 0 <= value < math.inf:
             raise ValueError(f"sigma must be a number >= 0 or 'auto', got {sigma!r}")
         self.sigma: float | str = "auto" if sigma == "auto" else value
+        self.consistent = consistent
 
     def start(self, problem: Problem) -> DirectState:
         """The image: everything is done here.
@@ -69,6 +73,9 @@ class Feedforward:
                 f"priors {named}: choose solver='admm' for sums of functionals"
             )
         image = self._applied(problem, networks[0])
+        if self.consistent:
+            operator = problem.operator
+            image = image + operator.pinv(problem.usable_data - operator(image))
         return DirectState(problem.project(image))
 
     def _applied(self, problem: Problem, term: Term) -> Tensor:
@@ -86,14 +93,22 @@ class Feedforward:
                 return _as(problem.start, (learned - scaling.offset) / scaling.factor)
         direct = problem.operator.pinv(problem.usable_data)
         mapped = scaling.factor * direct + scaling.offset
-        learned = prior.denoise(mapped, scaling.factor * self._levels(problem, direct))
+        learned = prior.denoise(mapped, scaling.factor * self._levels(problem, direct, prior))
         return _as(direct, (learned - scaling.offset) / scaling.factor)
 
-    def _levels(self, problem: Problem, direct: Tensor) -> Tensor:
+    def _levels(self, problem: Problem, direct: Tensor, prior: Denoiser) -> Tensor:
         """Noise level of each direct reconstruction, ``(B,)``."""
-        if self.sigma == "auto":
+        if self.sigma != "auto":
+            return torch.full_like(problem.strength, float(self.sigma))
+        if isinstance(prior, LearnedPrior) and not is_conditioned(prior.network):
+            return torch.zeros_like(problem.strength)  # nothing depends on it
+        try:
             return Identity(problem.operator.domain_shape).noise_level(direct).to(problem.strength)
-        return torch.full_like(problem.strength, float(self.sigma))
+        except ValueError as error:
+            raise ValueError(
+                f"the prior {type(prior).__name__} asks for the noise level of the direct reconstruction, which "
+                f"cannot be estimated ({error}): say it, solver='feedforward:sigma=0.01'"
+            ) from None
 
     def step(self, problem: Problem, state: DirectState) -> DirectState:
         """Nothing is left to do."""
@@ -108,7 +123,7 @@ class Feedforward:
         return Done()
 
     def __repr__(self) -> str:
-        return f"Feedforward(sigma={self.sigma!r})"
+        return f"Feedforward(sigma={self.sigma!r}, consistent={self.consistent})"
 
 
 def _check_range(problem: Problem, prior: LearnedPrior) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from torch import Tensor
 
 from recon.channels import is_conditioned
 from recon.parameters import Param
-from recon.training.losses import as_loss
+from recon.training.losses import Loss, as_loss
 from recon.training.objective import Batch, Fit, Objective, Setting
 
 
@@ -23,7 +24,8 @@ class Supervised(Objective):
     def __init__(
         self,
         loss: Annotated[
-            Any, Param("loss: mse, l1, 1-ssim, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'")
+            str | Mapping[str, Any] | Loss,
+            Param("loss: mse, l1, 1-ssim, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'"),
         ] = "mse",
     ) -> None:
         self.loss = as_loss(loss)
@@ -65,7 +67,8 @@ class Denoising(Supervised):
     def __init__(
         self,
         loss: Annotated[
-            Any, Param("loss: mse, l1, 1-ssim, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'")
+            str | Mapping[str, Any] | Loss,
+            Param("loss: mse, l1, 1-ssim, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'"),
         ] = "l1",
         sigma_low: Annotated[float, Param("least noise level", unit="of the range", ge=0)] = 0.0,
         sigma_high: Annotated[float, Param("largest noise level", unit="of the range", gt=0)] = 0.2,

@@ -74,6 +74,21 @@ def test_feedforward_tells_a_denoiser_the_noise_level():
     assert given.flatten().tolist() == pytest.approx([0.3] * given.numel())
 
 
+def test_a_consistent_image_has_the_measured_k_space(network):
+    mask = ("random_1d", {"acceleration": 2, "seed": 1})
+    op = recon.operator("mri_cartesian", mask=mask, shape=(16, 16))
+    y = op(squares(2).to(torch.complex64))
+    prior = LearnedPrior(network, image_range=(0.0, 1.0), complex_as="magnitude")
+    plain, corrected = (
+        recon.solve(op, prior, y, solver=recon.Feedforward(consistent=consistent)).image
+        for consistent in (False, True)
+    )
+    torch.testing.assert_close(op(corrected), y, rtol=0, atol=1e-5)
+    full = recon.operator("mri_cartesian", mask=torch.ones(16, 16))
+    free = (1 - op.mask).bool().expand(2, 16, 16)  # what was not measured is the network's
+    torch.testing.assert_close(full(corrected)[free], full(plain)[free], rtol=0, atol=1e-5)
+
+
 def test_feedforward_refuses_what_is_no_network(operator, network):
     y = operator.measure(squares(1))
     prior = LearnedPrior(network, image_range=(0.0, 1.0))

@@ -41,7 +41,9 @@ def test_a_model_from_its_folder_does_what_the_trained_one_did(model):
     y = op.measure(squares(3, seed=5), noise="gaussian:std=0.05", seed=1)
     first, second = recon.solve(op, prior, y), recon.solve(op, loaded, y)
     assert torch.equal(first.image, second.image)
-    assert first.provenance["solver"]["settings"] == "Feedforward(sigma='auto')"  # chosen by itself
+    assert (
+        first.provenance["solver"]["settings"] == "Feedforward(sigma='auto', consistent=False)"
+    )  # chosen by itself
     assert second.provenance["prior"][0]["name"] == "recon/learned"
 
 
