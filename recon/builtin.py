@@ -213,4 +213,23 @@ def recon_metrics() -> list[MetricEntry]:
             summary="root mean squared error in HU, of attenuation in 1/mm",
             higher_is_better=False,
         ),
+        MetricEntry(
+            name="vif",
+            factory="recon.visual_information:VIF",
+            summary="visual information fidelity in the pixel domain; needs a grey scale",
+            higher_is_better=True,
+            examples=(Example({"data_range": 1.0}),),
+        ),
+        MetricEntry(
+            name="global_ssim",
+            factory="recon.published_metrics:GlobalSSIM",
+            summary="SSIM over one window, which flatters: for published numbers only",
+            higher_is_better=True,
+        ),
+        MetricEntry(
+            name="regressed_snr",
+            factory="recon.published_metrics:RegressedSNR",
+            summary="signal-to-noise ratio after an affine fit [dB]: for published numbers only",
+            higher_is_better=True,
+        ),
     ]

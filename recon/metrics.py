@@ -8,15 +8,19 @@ reference printed as the number it became.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from recon.parameters import Param
+
+if TYPE_CHECKING:
+    from recon.metric_presets import PRESETS as PRESETS
+    from recon.metric_presets import Preset as Preset
+    from recon.metric_presets import preset as preset
 
 __all__ = [
     "MSE",
@@ -60,9 +64,9 @@ class Metric:
 
     If either image is complex, both are compared by magnitude, or as complex numbers by |x - r| with
     `complex_images="difference"`. `water` converts attenuation in 1/mm to HU = 1000 (mu - water) / water;
-    `clip` then limits both images to (low, high), in HU if `water` is given. `region` is None (whole image),
-    "circle" (the largest circle inside height x width) or a 0/1 tensor of the item's shape (or of its last
-    axes); a data range taken from the reference is taken inside the region too.
+    `clip` then limits both images to (low, high), in HU if `water` is given; `shift` is added last. `region` is
+    None (whole image), "circle" (the largest circle inside height x width) or a 0/1 tensor of the item's shape (or
+    of its last axes); a data range taken from the reference is taken inside the region too.
     """
 
     name: ClassVar[str]
@@ -78,6 +82,9 @@ class Metric:
     water: Annotated[
         float | None, Param("attenuation of water; if given, images are converted to HU", unit="1/mm", gt=0)
     ] = None
+    shift: Annotated[
+        float, Param("added to both images after clipping, such as 1000 to HU: ranges count from there")
+    ] = 0.0
 
     complex_images: Annotated[
         Literal["magnitude", "difference"],
@@ -89,10 +96,12 @@ class Metric:
             raise ValueError(
                 f'{self.name}: complex_images is "magnitude" or "difference", got {self.complex_images!r}'
             )
-        if self.complex_images == "difference" and (self.clip is not None or self.water is not None):
+        if self.complex_images == "difference" and (self.clip or self.water is not None or self.shift):
             raise ValueError(
-                f"{self.name}: clip and water are for real values; complex_images must be magnitude"
+                f"{self.name}: clip, water and shift are for real values; complex_images must be magnitude"
             )
+        if not math.isfinite(self.shift):
+            raise ValueError(f"{self.name}: shift must be a finite number, got {self.shift}")
         if self.clip is not None:
             if len(self.clip) != 2 or not self.clip[0] < self.clip[1]:
                 raise ValueError(f"{self.name}: clip is (low, high) with low < high, got {self.clip}")
@@ -166,6 +175,8 @@ class Metric:
             terms.append(f"in HU with water at {self.water:g} 1/mm")
         if self.clip is not None:
             terms.append(f"clipped to [{self.clip[0]:g}, {self.clip[1]:g}]")
+        if self.shift:
+            terms.append(f"shifted by {self.shift:g}")
         if self.region is None:
             terms.append("whole image")
         elif isinstance(self.region, str):
@@ -219,7 +230,8 @@ class Metric:
     def _in_window(self, image: Tensor) -> Tensor:
         if self.water is not None:
             image = 1000.0 * (image - self.water) / self.water
-        return image if self.clip is None else image.clamp(*self.clip)
+        image = image if self.clip is None else image.clamp(*self.clip)
+        return image + self.shift if self.shift else image
 
     def _mask(self, image: Tensor) -> Tensor | None:
         """The region as a bool tensor of one item's shape, or None for the whole item."""
@@ -600,75 +612,9 @@ def _range_in_words(data_range: DataRange, resolved: str) -> str:
     return f"{resolved} ({words})" if resolved else words
 
 
-@dataclass(frozen=True)
-class Preset:
-    """The metrics of one published protocol, and what its images must be."""
+def __getattr__(name: str) -> Any:
+    if name in ("PRESETS", "Preset", "preset"):  # they are made of these metrics and others
+        from recon import metric_presets
 
-    summary: str
-    metrics: tuple[Metric, ...]
-
-
-def _window_metrics(centre: float, width: float) -> tuple[Metric, ...]:
-    clip = (centre - width / 2, centre + width / 2)
-    return (
-        PSNR(data_range=width, clip=clip),
-        SSIM(data_range=width, clip=clip),
-        RMSE(clip=(-1024.0, 1900.0)),
-    )
-
-
-_SOFT_TISSUE = (-160.0, 240.0)
-
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "skimage": Preset(
-            "scikit-image's functions on images in [0, 1]", (PSNR(data_range=1.0), SSIM(data_range=1.0))
-        ),
-        "dip": Preset("Ulyanov's deep image prior notebooks, images in [0, 1]", (PSNR(data_range=1.0),)),
-        "dival": Preset(
-            "dival and LoDoPaB-CT: range max - min of each reference",
-            (PSNR(data_range="max-min"), SSIM(data_range="max-min")),
-        ),
-        "lodopab_fr": Preset(
-            "LoDoPaB-CT challenge, fixed range: attenuation divided by its maximum, in [0, 1]",
-            (PSNR(data_range=1.0), SSIM(data_range=1.0)),
-        ),
-        "fastmri": Preset(
-            "fastMRI evaluate.py: magnitude, range max of the volume (item_ndim=3), SSIM mean over slices",
-            (NMSE(), PSNR(data_range="max"), SSIM(data_range="max")),
-        ),
-        "admm_net": Preset(
-            "Deep-ADMM-Net: PSNR of the magnitude with peak 1, unsquared NMSE of the complex difference",
-            (PSNR(data_range=1.0), NMSE(squared=False, complex_images="difference")),
-        ),
-        "red_cnn": Preset(
-            "RED-CNN and CTformer on HU: clipped to [-160, 240], range 400, gaussian SSIM with zero padding",
-            (
-                PSNR(data_range=400.0, clip=_SOFT_TISSUE),
-                SSIM(data_range=400.0, clip=_SOFT_TISSUE, weights="gaussian", padding="zero"),
-                RMSE(clip=_SOFT_TISSUE),
-            ),
-        ),
-        "ldct_chest": Preset(
-            "ldct-benchmark on HU, chest: centre -600, width 1500", _window_metrics(-600.0, 1500.0)
-        ),
-        "ldct_abdomen": Preset(
-            "ldct-benchmark on HU, abdomen: centre 50, width 400", _window_metrics(50.0, 400.0)
-        ),
-        "ldct_neuro": Preset("ldct-benchmark on HU, head: centre 40, width 80", _window_metrics(40.0, 80.0)),
-    }
-)
-
-
-def preset(name: str, **changes: Any) -> tuple[Metric, ...]:
-    """The metrics of a published protocol, by the names of `PRESETS`.
-
-    `changes` replace options of all of them; `water=0.02` applies a protocol on HU to attenuation in 1/mm.
-
-    Raises:
-        ValueError: unknown name.
-        TypeError: an option that one of the metrics does not have.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"no metric preset {name!r}; there are {', '.join(sorted(PRESETS))}")
-    return tuple(dataclasses.replace(metric, **changes) for metric in PRESETS[name].metrics)
+        return getattr(metric_presets, name)
+    raise AttributeError(f"module 'recon.metrics' has no attribute {name!r}")

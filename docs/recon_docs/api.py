@@ -32,6 +32,7 @@ _PACKAGES = {
     "recon.testing": "The conformance kit, for authors of plugins.",
     "recon_operators": "The operators that ship with recon, as classes, and what goes with them.",
     "recon_priors": "The priors that ship with recon, as classes.",
+    "recon_networks": "The networks that ship with recon, as classes.",
     "recon_bridges": "Operators, priors and networks of other libraries as recon's, and recon's as theirs.",
 }
 _MODULES = {"recon_operators": ("coil_maps", "coils", "sampling")}  # functions that are no operators

@@ -10,7 +10,7 @@ from torch import Tensor
 from recon.metrics import Metric
 from recon.testing.measuring import EXACT, Check, Checks, bound, require, require_close
 
-SIZE = 24
+SIZE = 48
 """Side of the test images: larger than the windows of structural metrics."""
 
 

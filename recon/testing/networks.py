@@ -25,8 +25,12 @@ from recon.testing.devices import Call, require_device_kept
 from recon.testing.measuring import CLOSE, Check, Checks, bound, random, require, require_close, twins
 from recon.testing.running import require_all
 
-SHAPES = ((32, 32), (33, 32), (32, 35), (31, 33))
-"""Even and odd height and width."""
+SHAPES = {
+    1: ((32,), (33,)),
+    2: ((32, 32), (33, 32), (32, 35), (31, 33)),
+    3: ((16, 16, 16), (17, 16, 19)),
+}
+"""Even and odd sides, by the number of spatial axes."""
 
 
 def check_network(
@@ -41,9 +45,11 @@ def check_network(
     Args:
         network: a small instance. ``conditioned = True`` says that it is called with a noise level,
             ``needs_operator = True`` that it takes an operator and its data (the images are ``(B, *shape)`` then), and
-            ``critic = True`` that it judges images rather than making them. One that takes images of one size
-            only says so by the attribute `size`.
-        channels: channels of the images that it takes; by default its attribute `in_channels`, else 1.
+            ``critic = True`` that it judges images rather than making them, ``latent = True`` that its input is no
+            image, so that the result may have another size. One that takes images of one size only says so by the
+            attribute `size`, one of volumes by ``dimensions = 3``.
+        channels: channels of the images that it takes; by default its attribute `in_channels`, else those of its
+            first convolution.
         shape: the only image shape to try it on; by default several, with even and odd sides.
         expected_failures: name of a check to the reason why it is known to fail. Such a check must fail.
 
@@ -67,16 +73,17 @@ class Trial:
 
     def __init__(self, network: nn.Module, channels: int | None, shape: Sequence[int] | None) -> None:
         self.network = _awake(network)
-        self.channels = int(getattr(network, "in_channels", 1)) if channels is None else channels
+        self.channels = _in_channels(network) if channels is None else channels
+        self.latent = bool(getattr(network, "latent", False))
         self.unrolled = needs_operator(network)
         self.critic = bool(getattr(network, "critic", False))
-        size = getattr(network, "size", None)
+        size, dimensions = getattr(network, "size", None), _dimensions(network)
         if shape is not None:
             self.shapes: tuple[tuple[int, ...], ...] = (tuple(shape),)
         elif isinstance(size, int):
-            self.shapes = ((size, size),)
+            self.shapes = ((size,) * dimensions,)
         else:
-            self.shapes = SHAPES
+            self.shapes = SHAPES[dimensions]
 
     def draw(
         self, items: int, dtype: torch.dtype = torch.float32, shape: Sequence[int] | None = None
@@ -110,6 +117,28 @@ class Trial:
                 module.training = training
 
 
+_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def _in_channels(network: nn.Module) -> int:
+    """Channels of the images that a network takes: what it says, else what its first convolution takes."""
+    said = (getattr(module, "in_channels", None) for module in network.modules())
+    return next((number for number in said if isinstance(number, int)), 1)
+
+
+def _dimensions(network: nn.Module) -> int:
+    """Spatial axes of the images that a network takes: what it says, else what its first convolution takes."""
+    if isinstance(said := getattr(network, "dimensions", None), int):
+        return said
+    kinds = (
+        axes
+        for module in network.modules()
+        for axes, kind in _CONVOLUTIONS.items()
+        if isinstance(module, kind)
+    )
+    return next(kinds, 2)
+
+
 def _awake(network: nn.Module) -> nn.Module:
     """A copy without weights that are zero throughout: a network that begins as the identity would pass anything."""
     copied = copy.deepcopy(network)
@@ -137,6 +166,11 @@ def check_shapes(trial: Trial) -> None:
                 require(
                     result.ndim >= 2 and len(result) == 2 and result.numel() >= 2,
                     f"the critic gives {tuple(result.shape)} for two images, expected (2, ...)",
+                )
+            elif trial.latent:
+                require(
+                    result.ndim == x.ndim and result.shape[:2] == (2, *out),
+                    f"{tuple(x.shape)} gives {tuple(result.shape)}, expected {(2, *out)} and the spatial axes",
                 )
             else:
                 require(
@@ -179,6 +213,17 @@ def check_batch_equals_loop(trial: Trial) -> None:
                 "a batch differs from a loop over its items: is a normalisation taken over the batch?",
                 10 * CLOSE,
             )
+
+
+def check_empty_batch(trial: Trial) -> None:
+    """A batch of no images gives no images."""
+    x = trial.draw(0)
+    with trial.evaluating():
+        try:
+            result = trial.call(x)
+        except (RuntimeError, ValueError) as error:
+            raise AssertionError(f"the network fails for a batch of no images: {error}") from error
+    require(len(result) == 0, f"a batch of no images gives {tuple(result.shape)}")
 
 
 def check_dtypes(trial: Trial) -> None:
@@ -268,6 +313,7 @@ CHECKS: tuple[Check, ...] = (
     check_shapes,
     check_gradients,
     check_batch_equals_loop,
+    check_empty_batch,
     check_dtypes,
     check_device,
     check_input_unchanged,

@@ -40,7 +40,7 @@ class Plain:
 
     def minimise(self, player: str, loss: Tensor) -> None:
         """One step of a player; only its own parameters get a gradient."""
-        gradients = torch.autograd.grad(loss, self.parameters[player], retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(loss, self.parameters[player], allow_unused=True)
         for parameter, gradient in zip(self.parameters[player], gradients, strict=True):
             parameter.grad = gradient
         self.optimisers[player].step()

@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recon.training.adversarial import Adversarial as Adversarial
+    from recon.training.cyclegan import CycleGAN as CycleGAN
     from recon.training.losses import Loss as Loss
     from recon.training.losses import OneMinusSSIM as OneMinusSSIM
     from recon.training.losses import as_loss as as_loss
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
     from recon.training.supervised import Denoising as Denoising
     from recon.training.supervised import Supervised as Supervised
     from recon.training.transforms import Augmentation as Augmentation
+    from recon.training.wgan import WGAN as WGAN
 
 _HOMES = {
+    "Adversarial": "adversarial",
     "Augmentation": "transforms",
     "Batch": "objective",
+    "CycleGAN": "cyclegan",
     "Denoising": "supervised",
     "Fit": "objective",
     "Images": "sources",
@@ -37,6 +42,7 @@ _HOMES = {
     "Supervised": "supervised",
     "Unpaired": "sources",
     "VGG19": "perceptual",
+    "WGAN": "wgan",
     "as_loss": "losses",
     "as_source": "sources",
     "make_schedule": "schedules",

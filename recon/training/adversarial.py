@@ -39,7 +39,8 @@ class Adversarial(Objective):
     def __init__(
         self,
         content: Annotated[
-            str | nn.Module, Param("loss to the true image: mse, l1, 1-ssim, vgg, a sum of them, or none")
+            str | nn.Module,
+            Param("loss to the true image: mse, l1, 1-ssim, vgg-random, a sum of them, an object, or none"),
         ] = "mse",
         content_weight: Annotated[float, Param("weight of that loss", ge=0)] = 1.0,
         adversarial_weight: Annotated[

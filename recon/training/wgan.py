@@ -24,8 +24,9 @@ class WGAN(Objective):
     The network: content_weight * content(G(z), x) - adversarial_weight * E[D(G(z))] (Yang et al. 2018, IEEE TMI 37,
     1348-1357).
 
-    The four systems of that paper: ``content="mse"`` and ``"vgg"``, each with ``adversarial_weight=0``, which
-    trains without a critic, and with 1. A network whose image is zero everywhere is drawn anew before it starts.
+    The four systems of that paper: ``content="mse"`` and ``VGG19(file)`` (`recon.training.perceptual`), each with
+    ``adversarial_weight=0``, which trains without a critic, and with 1. A network whose image is zero everywhere is
+    drawn anew before it starts.
 
     Args:
         content: loss to the true image, as of the supervised objective; ``"none"`` for none.
@@ -40,8 +41,9 @@ class WGAN(Objective):
     def __init__(
         self,
         content: Annotated[
-            str | nn.Module, Param("loss to the true image: mse, l1, 1-ssim, vgg, a sum of them, or none")
-        ] = "vgg",
+            str | nn.Module,
+            Param("loss to the true image: mse, l1, 1-ssim, vgg-random, a sum of them, an object, or none"),
+        ] = "mse",
         content_weight: Annotated[float, Param("weight of that loss", ge=0)] = 0.1,
         adversarial_weight: Annotated[
             float, Param("weight of the critic in the network's loss; 0 makes none", ge=0)

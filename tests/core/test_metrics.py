@@ -465,7 +465,7 @@ def test_devices_that_differ_are_refused(metric):
         (lambda: MSE(clip=(1.0, 1.0)), "low < high"),
         (lambda: MSE(region="square"), "got 'square'"),
         (lambda: MSE(complex_images="phase"), "got 'phase'"),
-        (lambda: MSE(complex_images="difference", clip=(0, 1)), "clip and water are for real values"),
+        (lambda: MSE(complex_images="difference", clip=(0, 1)), "clip, water and shift are for real values"),
         (lambda: SSIM(data_range=1.0, complex_images="difference"), "ssim compares magnitudes"),
         (lambda: RMSEHU(water=0.0), "attenuation of water in 1/mm"),
         (lambda: RMSEHU(water=None), "give the attenuation of water"),

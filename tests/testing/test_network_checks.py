@@ -212,3 +212,33 @@ def test_a_network_in_a_file_is_checked_unless_it_is_part_of_something_else(tmp_
         """
     (tmp_path / "both.py").write_text(textwrap.dedent(network) + textwrap.dedent(denoiser))
     assert {case.item for case in cases(str(tmp_path / "both.py"))} == {"both.py:Smooth"}
+
+
+class Volumes(nn.Module):
+    """Says nothing of its images: its first convolution does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv3d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Enlarges(nn.Module):
+    """From a latent input to an image of four times the size."""
+
+    latent = True
+    out_channels = 1
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(2, 1, 1)
+
+    def forward(self, x):
+        return nn.functional.interpolate(self.layer(x), scale_factor=4.0)
+
+
+@pytest.mark.parametrize("network", [Volumes(), Enlarges()])
+def test_volumes_and_latent_inputs(network):
+    check_network(network)

@@ -1,12 +1,17 @@
 """Objectives with critics in the training loop itself: what they learn, and that a killed training goes on alike."""
 
+import copy
+
 import pytest
 import torch
 from recon_networks import ResNetGenerator, WGANVGGGenerator
 from torch.nn import functional
 
 import recon
+from recon.channels import channels_of
+from recon.testing.objectives import Plain
 from recon.training.cyclegan import CycleGAN
+from recon.training.objective import Setting
 from recon.training.sources import Unpaired
 from recon.training.wgan import WGAN
 
@@ -97,6 +102,47 @@ def test_cyclegan_trains_on_unpaired_images_and_is_measured_on_pairs():
         rates[0] == rates[2] == 2e-4 and rates[3] > rates[4] > rates[5] > 0
     )  # constant, then linearly to zero
     assert prior.card["objective"]["name"] == "cyclegan"
+
+
+class Recording(WGAN):
+    """Keeps the batches that it was shown."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.shown = []
+
+    def step(self, batch, fit):
+        self.shown.append(batch)
+        return super().step(batch, fit)
+
+
+def test_every_step_of_a_player_begins_without_gradient():
+    """The loop does what plain Adam does with fresh gradients, critic steps on one batch included."""
+    objective = Recording(content="mse", critic=CRITIC, critic_steps=3)
+    network = denoiser()
+    start = copy.deepcopy(network)
+    recon.train(
+        network,
+        data=PAIRS,
+        validation=0,
+        objective=objective,
+        epochs=2,
+        lr=1e-3,
+        optimiser="adam",
+        schedule="constant",
+        monitor="last",
+        **settings(),
+    )
+    again = WGAN(content="mse", critic=CRITIC, critic_steps=3)
+    again.prepare(Setting(start, channels_of(start), (24, 24), seed=0))
+    fit = Plain(again, lr=1e-3)
+    for batch in objective.shown:
+        again.step(batch, fit)
+    assert fit.moves == {"network": 6, "critic": 18}
+    for part, module in again.modules().items():
+        for name, value in module.state_dict().items():
+            mine = objective.modules()[part].state_dict()[name]
+            torch.testing.assert_close(mine, value, rtol=1e-4, atol=1e-6)  # sums in another order
 
 
 class KilledError(Exception):
