@@ -17,7 +17,8 @@ from torch import Tensor
 
 from recon import registry
 from recon.archive import FormatError, read_archive, read_record, write_archive, write_archive_in_parts
-from recon.checkpoint import _feed
+from recon.checkpoint import feed
+from recon.choosing import chosen_solver
 from recon.fidelity import Gaussian, as_fidelity
 from recon.groups import OutOfMemoryError, _merged_history, _merged_rounds, measure_need
 from recon.linear import LinearOperator, ShapeError
@@ -26,7 +27,7 @@ from recon.problem import Problem
 from recon.runner import INTERRUPTED, STOPPED
 from recon.scans import made_prior, stopping_rule
 from recon.solution import FORMAT, Solution
-from recon.solving import algorithm_for, solve
+from recon.solving import solve
 
 LARGEST = 512  # slices at once; more gain nothing
 SHARE = 0.8  # of what is free, without a budget
@@ -141,7 +142,7 @@ class _Work:
             prior,
             {name: repr(value) for name, value in self.options.items() if name != "progress"},
         ):
-            _feed(digest, value)
+            feed(digest, value)
         self.digest = digest.hexdigest()
 
     def fitting(self, memory: int | str | None) -> int:
@@ -158,7 +159,7 @@ class _Work:
             fidelity=self._term(few),
             image_range=self.options.get("image_range"),
         )
-        need = measure_need(problem, algorithm_for(self.options.get("solver", "auto"), problem))
+        need = measure_need(problem, chosen_solver(self.options.get("solver", "auto"), problem).algorithm)
         item = need.item + 2 * size_of(problem.y[0]) + 4 * size_of(problem.start_like(1))
         budget = budget_of(memory)
         if budget is None:
@@ -175,7 +176,7 @@ class _Work:
         """Solve a slab and keep it, unless it is there."""
         y, term = self._data(slab), self._term(slab)
         digest = hashlib.sha256(self.digest.encode())
-        _feed(digest, [y, term.name, term.parameters(), self.limits])
+        feed(digest, [y, term.name, term.parameters(), self.limits])
         key = digest.hexdigest()
         file = self.folder / f"{slab.name}.h5"
         try:
@@ -188,7 +189,7 @@ class _Work:
         posed = Problem(
             self.operator, y, prior=self.prior, fidelity=term, image_range=self.options.get("image_range")
         )
-        algorithm = algorithm_for(self.options.get("solver", "auto"), posed)
+        algorithm = chosen_solver(self.options.get("solver", "auto"), posed).algorithm
         given = {**self.options, "solver": algorithm}
         if given.get("stop") is None:
             given["stop"] = stopping_rule(algorithm.default_stop(), self.limits)

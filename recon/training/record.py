@@ -38,6 +38,7 @@ def record_of(
             "trained on": len(loader.places),
             "validated on": held,
             "noise": None if noise is None else noise.description,
+            "noise model": None if noise is None else describe("noise", noise),
             "operator": None if op is None else operator_digest(op),
             "image range": list(loader.image_range),
             "augmentation": plain(vars(loader.augmentation)),
