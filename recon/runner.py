@@ -167,7 +167,9 @@ class Loop:
         self.lowest = torch.full_like(problem.strength, torch.inf)
         self.rises = torch.zeros_like(problem.strength, dtype=torch.long)
         self.summary = ""
-        self.memories = {rule: rule.begin(self.progress()) for rule in self.rules_with_memory}
+        self.memories: dict[StoppingRule, Any] = {
+            rule: rule.begin(self.progress()) for rule in self.rules_with_memory
+        }
         self.record()
 
     @property
@@ -182,7 +184,7 @@ class Loop:
     def progress(self) -> Progress:
         """What rules see of the items still running."""
         part, image = self.part, self.last
-        iterate = getattr(self.algorithm, "iterate", None)
+        iterate, validation = (getattr(self.algorithm, name, None) for name in ("iterate", "validation"))
         return Progress(
             self.iteration,
             self.seconds,
@@ -192,7 +194,7 @@ class Loop:
             lambda: part.residual_norm(image).to(part.noise_norm) / part.noise_norm.clamp_min(1e-30),
             image,
             None if iterate is None else iterate(self.state),
-            getattr(self.state, "validation", None),
+            None if validation is None else validation(self.state),
         )
 
     def advance(self) -> Snapshot:
@@ -207,7 +209,9 @@ class Loop:
         self.image[self.running] = image
         if self.memories:
             progress = self.progress()
-            self.memories = {rule: rule.watch(memory, progress) for rule, memory in self.memories.items()}
+            self.memories = {
+                rule: rule.watch(self.memories[rule], progress) for rule in self.rules_with_memory
+            }
         snapshot = Snapshot(self.iteration, self.seconds, image, self.running, change)
         stopped = self.stopped()
         if self.iteration % RECORD_EVERY == 0 or bool(stopped.any()):

@@ -24,6 +24,7 @@ from recon.solution import Solution
 from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Algorithm
 from recon.solvers.cg import CG
+from recon.solvers.dip import DIP
 from recon.solvers.direct import Direct
 from recon.stopping import MaxIterations, StoppingRule
 from recon.weight import choose_weight
@@ -61,8 +62,8 @@ def solve(
             `Problem`, which holds its own data.
         prior: prior in the same forms, or None for none.
         y: data ``(*batch, *range_shape)``; every item of a batch is solved for itself, all at once.
-        solver: an algorithm, a name, or ``"auto"``: direct without a prior, else ADMM, unless a plugin knows
-            better.
+        solver: an algorithm, a name, or ``"auto"``: direct without a prior, DIP for generators, else ADMM, unless
+            a plugin knows better.
         fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})``, for counted photons
             ``"pwls:photons=1e4"`` (weights from the counts) or ``"poisson:photons=1e4"`` (their likelihood), or an
             object.
@@ -271,9 +272,9 @@ def algorithm_for(solver: Algorithm | Named, problem: Problem) -> Algorithm:
 
 
 def default_algorithm(problem: Problem) -> Algorithm:
-    """The core's own choice: direct without a prior, CG for quadratic priors, else ADMM."""
+    """The core's own choice: DIP for generators, direct without a prior, CG for quadratic priors, else ADMM."""
     if problem.generator is not None:
-        return registry.make("solver", "dip")
+        return DIP()
     if not problem.terms:
         return Direct()
     quadratic = all(isinstance(term.prior, Functional) and term.prior.quadratic for term in problem.terms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -64,7 +64,9 @@ class DeepImagePrior(Generator):
             int | tuple[int, ...] | None, Param("filters of a skip network, one number or one a scale", ge=1)
         ] = None,
         skip: Annotated[int | tuple[int, ...] | None, Param("filters of its skip connections", ge=0)] = None,
-        upsample: Annotated[Literal["bilinear", "nearest"] | None, Param("interpolation of a skip network")] = None,
+        upsample: Annotated[
+            Literal["bilinear", "nearest"] | None, Param("interpolation of a skip network")
+        ] = None,
         downsample: Annotated[
             Literal["stride", "avg", "max", "lanczos2", "lanczos3"] | None,
             Param("how a skip network halves the size"),
@@ -83,7 +85,13 @@ class DeepImagePrior(Generator):
             raise ValueError(f"preset must be 'auto' or one of {', '.join(PRESETS)}, got {preset!r}")
         super().__init__(nn.Identity(), torch.zeros(0))
         self.preset, self.named, self.output, self.axes = preset, network, output, axes
-        changed = {"scales": scales, "filters": filters, "skip": skip, "upsample": upsample, "downsample": downsample}
+        changed = {
+            "scales": scales,
+            "filters": filters,
+            "skip": skip,
+            "upsample": upsample,
+            "downsample": downsample,
+        }
         self.changes: dict[str, Any] = {name: value for name, value in changed.items() if value is not None}
         self.input, self.depth, self.scale = input, depth, scale
         self.shape = None if shape is None else tuple(shape)
@@ -101,10 +109,14 @@ class DeepImagePrior(Generator):
             ValueError: no shape was given, and no problem has asked for images yet.
         """
         if self.shape is None:
-            raise ValueError("the deep image prior has no images yet: give it shape=(height, width), or solve with it")
+            raise ValueError(
+                "the deep image prior has no images yet: give it shape=(height, width), or solve with it"
+            )
         return super().forward()
 
-    def for_images(self, shape: Sequence[int], *, is_complex: bool, seed: int, like: Tensor) -> DeepImagePrior:
+    def for_images(
+        self, shape: Sequence[int], *, is_complex: bool, seed: int, like: Tensor
+    ) -> DeepImagePrior:
         """A generator of such images with weights and input of this seed."""
         made = type(self)(
             self.preset, self.named, input=self.input, depth=self.depth, scale=self.scale, output=self.output,
@@ -125,7 +137,8 @@ class DeepImagePrior(Generator):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self._network(preset, depth, channels, space)
-            size = network.input_shape(space) if hasattr(network, "input_shape") else space
+            coarse: Callable[[Sequence[int]], tuple[int, ...]] | None = getattr(network, "input_shape", None)
+            size = space if coarse is None else coarse(space)
             fixed = _fixed_input(kind, depth, size, self.scale or preset.scale)
         self.network = network.to(like.device, real_dtype(like.dtype))
         self.fixed_input = fixed.to(like.device, real_dtype(like.dtype))
@@ -134,9 +147,8 @@ class DeepImagePrior(Generator):
 
     def _space(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The axes of space; those before them hold colours."""
-        axes = self.axes
-        if axes == "auto":
-            axes = 2 if len(shape) == 3 and shape[0] <= COLOURS else len(shape)
+        guess = 2 if len(shape) == 3 and shape[0] <= COLOURS else len(shape)
+        axes = guess if self.axes == "auto" else int(self.axes)
         if not 1 <= axes <= min(len(shape), 3):
             raise ValueError(
                 f"the deep image prior makes images of 1 to 3 axes, after colours: got the shape {shape}"

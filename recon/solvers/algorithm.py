@@ -20,6 +20,11 @@ class Algorithm(Protocol):
     old state as it was. A method ``reweighted(problem, state)``, where there is one, gives the state to go
     on from after the weight of a prior has changed; without one, the state itself is. A method ``searching()``
     gives the algorithm that finds an automatic weight, where a setting of this one would not follow the weight.
+
+    Where there are such methods, `stop_for(problem)` is asked in place of `default_stop`, rules that measure the
+    variance watch `iterate(state)` in place of the image, `validation(state)` is the error on measurements kept back
+    from the fit (None: there are none), and `measures(problem, state, predicted)` adds values to the history by name,
+    one an item.
     """
 
     def start(self, problem: Problem) -> Any:
