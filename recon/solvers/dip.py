@@ -41,7 +41,7 @@ class DIPState:
     """Weights of every item's network, the moments of Adam, and the images.
 
     Attributes:
-        theta: weights ``(B, P)``.
+        theta: weights that the next step looks at ``(B, P)``.
         mean, square: Adam's moments of the gradient ``(B, P)``.
         steps: Adam's steps since the moments were zero ``(B,)``.
         iteration: iterations done ``(B,)``; it counts the random numbers too.
@@ -169,26 +169,24 @@ class DIP:
         return _WithoutGenerator()
 
     def start(self, problem: Problem) -> DIPState:
-        """Fresh weights; fitted to x0 where there is one."""
+        """Fresh weights, fitted to x0 where there is one; their image, and the step to the weights of the next."""
         fit = self._fit(problem)
-        items, like = problem.items, problem.y
         low, high = value_range(problem)
-        theta = fit.networks.first.expand(items, -1).clone()
+        theta = fit.networks.first.expand(problem.items, -1).clone()
         inputs = [fit.fixed] if len(fit.fixed) > 1 else []
         with torch.no_grad():
             image = fit.images(theta, low, high, fit.inputs(inputs, None))
-            loss, errors = fit.objective(problem, image)
-        none = torch.zeros(items, device=like.device, dtype=torch.float64)
-        empty = torch.zeros_like(theta)
+        none = torch.zeros(problem.items, device=theta.device, dtype=torch.float64)
+        empty, first = torch.zeros_like(theta), none.long() - 1
         state = DIPState(
-            theta, empty, empty, none, none.long(), none + 1, theta, none + math.inf, low, high, loss,
-            image, image, image, none + math.inf, errors, inputs, self._no_curvature(theta),
+            theta, empty, empty, none, first, none + 1, theta, none + math.inf, low, high, none + math.inf,
+            image, image, image, none + math.inf, [none] if self.held_out else [], inputs, self._no_curvature(theta),
         )  # fmt: skip
-        return state if problem.x0 is None else self._warmed(problem, state)
+        return self.step(problem, state if problem.x0 is None else self._warmed(problem, state))
 
     def step(self, problem: Problem, state: DIPState) -> DIPState:
         """One gradient step of every item's weights."""
-        iteration = int(state.iteration[0])
+        iteration = int(state.iteration[0]) + 1  # of the image that is made now
         image, loss, errors, gradient = self._gradients(problem, state, iteration)
         fine = torch.isfinite(loss) & torch.isfinite(gradient).all(1)
         risen = loss > state.kept_loss * 10 ** (self.backtrack / 10) if self.backtrack else ~fine
@@ -196,18 +194,18 @@ class DIP:
         due = ~back & (iteration % 50 == 0)
         kept, kept_loss = _where(due, state.theta, state.kept), torch.where(due, loss, state.kept_loss)
         if bool((~fine).any()):
-            _tell_broken(iteration + 1, ~fine)
+            _tell_broken(iteration, ~fine)
         theta, mean, square, steps = self._adam(problem, state, gradient)
         curvature = state.curvature
         if self.optimiser == "lbfgs":
             curvature = self._curvature(state, gradient)
             if iteration >= ADAM_FIRST:
                 theta = self._lbfgs(problem, state, curvature, loss, iteration)
-        image = _where(
-            state.rate < 1e-3, torch.full_like(image, math.nan), image
-        )  # given up: the runner says so
+        hopeless = ~fine & (state.rate < 1e-3)
+        if bool(hopeless.any()):  # given up: the runner says so
+            image = _where(hopeless, torch.full_like(image, math.nan), image)
         average = self.average if self.output == "average" else 0.0
-        past = min(average, (iteration + 1) / (iteration + 10)) if iteration else 0.0
+        past = min(average, iteration / (iteration + 9))
         blend = torch.lerp(image, state.average, past)
         better = fine & (loss < state.lowest)
         return dataclasses.replace(
@@ -221,8 +219,8 @@ class DIP:
             kept=kept,
             kept_loss=kept_loss,
             loss=torch.where(fine, loss, state.loss),
-            iterate=_where(back & (state.rate >= 1e-3), state.iterate, image),
-            average=_where(back & (state.rate >= 1e-3), state.average, blend),
+            iterate=_where(back & ~hopeless, state.iterate, image),
+            average=_where(back & ~hopeless, state.average, blend),
             best=_where(better, image, state.best),
             lowest=torch.where(better, loss, state.lowest),
             errors=[torch.where(fine, new, old) for new, old in zip(errors, state.errors, strict=True)],

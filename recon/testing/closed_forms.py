@@ -185,7 +185,7 @@ def known_problems() -> dict[str, Known]:
             lambda w: Shrinking(w),  # type: ignore[arg-type]
             lambda w: _ridge(square, y, w, None),
         ),
-        "generator": Known(
+        "grey_values": Known(
             "least squares over images of one grey value, made by a generator",
             square,
             y,

@@ -8,9 +8,6 @@ from recon_networks import DeepImagePrior
 from torch import Tensor
 
 import recon
-from recon.testing import conformance_test
-
-test_conformance = conformance_test("recon", kind="prior")
 
 TINY = "dip:filters=8,scales=2,depth=4"
 QUICK = recon.MaxIterations(5)
@@ -96,18 +93,11 @@ def test_noise_is_removed_before_it_is_fitted() -> None:
     def error(image: Tensor) -> float:
         return float((image - truth).square().mean().sqrt())
 
-    stopped = recon.solve(
-        op, "dip:filters=16,scales=3,skip=0,depth=8", noisy, solver="dip:lr=0.003,reg_noise=0.03"
-    )
+    prior = "dip:filters=16,scales=3,skip=0,depth=8"
+    stopped = recon.solve(op, prior, noisy)
     assert stopped.converged and "MovingVariance" in stopped.reason
     assert error(stopped.image) < 0.45 * error(noisy)
-    again = recon.solve(
-        op,
-        "dip:filters=16,scales=3,skip=0,depth=8",
-        noisy,
-        solver="dip:lr=0.003,reg_noise=0.03",
-        stop=recon.MaxIterations(30),
-    )
+    again = recon.solve(op, prior, noisy, stop=recon.MaxIterations(30))
     assert error(again.image) > 1.2 * error(stopped.image), "and not before the image is there"
 
 
