@@ -400,7 +400,9 @@ def _without_generator(problem: Problem) -> Problem:
 
 
 def _early(limit: int) -> StoppingRule:
-    return MovingVariance(patience=min(1000, max(100, limit // 5))) | MaxIterations(limit)
+    patience = min(1000, max(100, limit // 5))
+    # a forgetting factor of 0.1 has more local minima: 0.8 dB below the best on a CT slice with little noise
+    return MovingVariance(patience, forgetting=0.05) | MaxIterations(limit)
 
 
 def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
