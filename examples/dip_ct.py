@@ -14,10 +14,10 @@ mu = chest.attenuation().reshape(64, 8, 64, 8).mean((1, 3))  # 1/mm
 ct = recon.operator("ct_parallel", shape=mu.shape, pixel_size=8 * chest.pixel_size[0], angles=30)
 sinogram = ct.measure(mu, noise=recon.noise("gaussian", std=0.02), seed=0)
 network = recon.prior("dip", filters=(16, 32, 32), skip=0, depth=8)
-options = {"solver": "dip:lr=0.01", "stop": recon.MaxIterations(400)}
+solver, stop = recon.solver("dip", lr=0.01), recon.MaxIterations(300)
 solutions = {
-    "DIP": recon.solve(ct, network, sinogram, **options),
-    "DIP + TV": recon.solve(ct, network + recon.prior("tv", weight=0.02), sinogram, **options),
+    "DIP": recon.solve(ct, network, sinogram, solver=solver, stop=stop),
+    "DIP + TV": recon.solve(ct, network + recon.prior("tv", weight=0.02), sinogram, solver=solver, stop=stop),
 }
 images = {"FBP, Hann": ct.pinv(sinogram, filter="hann", cutoff=0.7)}
 images |= {name: solution.image for name, solution in solutions.items()}
@@ -29,7 +29,7 @@ scan = samples.fan_disc()  # Helsinki Tomography Challenge 2022: a plastic disc 
 views = slice(0, None, 18)
 geometry = {**scan.geometry, "shape": (64, 64), "pixel_size": scan.geometry["pixel_size"] * 512 / 64}
 fan = recon.operator("ct_fan", **{**geometry, "angles": scan.geometry["angles"][views]})
-disc = recon.solve(fan, network, scan.data[views], **options).image
+disc = recon.solve(fan, network, scan.data[views], solver=solver, stop=stop).image
 fitted = torch.linalg.vector_norm(fan(disc) - scan.data[views]) / torch.linalg.vector_norm(scan.data[views])
 print(f"measured fan beam, {len(scan.data[views])} views: residual {100 * float(fitted):.1f} % of the data")
 save_comparison("dip_ct.png", images, mu, (0, 0.03), "1/mm", metrics=[psnr])

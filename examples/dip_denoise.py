@@ -15,14 +15,14 @@ from recon.report import save_comparison
 
 QUALITY = 10  # of JPEG, 1 to 95
 
-truth = samples.camera().data[::2, ::2][20:116, 60:156]
+truth = samples.camera().data[::4, ::4][10:74, 30:94]
 buffer = io.BytesIO()
 Image.fromarray((255 * truth).round().byte().numpy()).save(buffer, "JPEG", quality=QUALITY)
 compressed = torch.from_numpy(np.array(Image.open(buffer), dtype=np.float32)) / 255
 noisy = truth + 25 / 255 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
 
 # two images at once: every one has a network of its own, and stops for itself
-stop = recon.MovingVariance(patience=80, burn_in=60)
+stop = recon.MovingVariance(patience=60, burn_in=60)
 prior = recon.prior("dip", filters=(16, 32, 32), skip=0, depth=8)
 both = torch.stack([noisy, compressed])
 solution = recon.solve(recon.Identity(truth.shape), prior, both, stop=stop)

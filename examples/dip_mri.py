@@ -11,22 +11,23 @@ from recon_operators import CartesianMRI
 import recon
 from recon.report import save_comparison
 
-kspace = samples.kspace_brain().data[80:176, 80:176].to(torch.complex64)  # fully sampled; its middle: 96 x 96
-truth = CartesianMRI(torch.ones(96, 96)).pinv(kspace)
-lines = torch.rand(96, generator=torch.Generator().manual_seed(1)) < 0.18
-lines[43:53] = True  # the middle of k-space
-mask = lines.float().expand(96, 96)
+kspace = samples.kspace_brain().data[96:160, 96:160].to(torch.complex64)  # fully sampled; its middle: 64 x 64
+truth = CartesianMRI(torch.ones(64, 64)).pinv(kspace)
+lines = torch.rand(64, generator=torch.Generator().manual_seed(1)) < 0.18
+lines[28:36] = True  # the middle of k-space
+mask = lines.float().expand(64, 64)
 
-rows, columns = torch.meshgrid(torch.linspace(-1, 1, 96), torch.linspace(-1, 1, 96), indexing="ij")
+rows, columns = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
 corners = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
 maps = torch.stack([torch.exp(-((rows - r) ** 2 + (columns - c) ** 2) / 2) for r, c in corners])
 maps = (maps / torch.linalg.vector_norm(maps, dim=0)).to(torch.complex64)
 
-options, images = {"solver": "dip:lr=0.01", "stop": recon.MaxIterations(400)}, {}
+stop = recon.MaxIterations(300)
+images: dict = {}
 for name, scanner in {"1 coil": CartesianMRI(mask), "4 coils": CartesianMRI(mask, maps)}.items():
     data = scanner(truth)
-    prior = recon.prior("dip", filters=(16, 32, 32, 32), skip=0, depth=16)
-    solution = recon.solve(scanner, prior, data, **options)
+    prior = recon.prior("dip", filters=(16, 32, 32), skip=0, depth=16)
+    solution = recon.solve(scanner, prior, data, solver="dip:lr=0.01", stop=stop)
     images |= {f"zero-filled, {name}": scanner.pinv(data), f"DIP, {name}": solution.image}
 
 psnr = recon.metric("psnr", data_range="max")

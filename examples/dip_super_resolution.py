@@ -8,9 +8,10 @@ from recon_data import samples
 import recon
 from recon.report import save_comparison
 
-truth = samples.chelsea().data.mean(0)[60:156, 150:246]  # grey, between 0 and 1
-prior = recon.prior("dip", filters=(16, 32, 32, 32), skip=0, depth=16)
-stop, images = recon.MaxIterations(400), {}
+truth = samples.chelsea().data.mean(0)[70:134, 160:224]  # grey, between 0 and 1
+prior = recon.prior("dip", filters=(16, 32, 32), skip=0, depth=16)
+stop = recon.MaxIterations(250)
+images: dict = {}
 for factor in (4, 8):
     camera = recon.operator("downsample", shape=truth.shape, factor=factor, kernel="lanczos2")
     small = camera(truth)

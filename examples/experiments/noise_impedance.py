@@ -34,6 +34,7 @@ def targets(side: int) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
+    """Fit the four targets and draw their errors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=400)

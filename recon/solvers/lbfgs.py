@@ -18,8 +18,8 @@ def direction(gradient: Tensor, moves: Tensor, changes: Tensor) -> Tensor:
 
     Args:
         gradient: ``(B, P)``.
-        moves, changes: latest differences of weights and of gradients ``(B, memory, P)``, the newest first; zeros
-            where there are none yet.
+        moves: latest differences of weights ``(B, memory, P)``, the newest first; zeros where there are none yet.
+        changes: those of the gradients.
     """
     curvature = torch.linalg.vecdot(moves, changes)
     inverse = torch.where(curvature > 0, 1 / curvature.clamp_min(1e-30), 0)
@@ -55,8 +55,10 @@ def line_search(
 
     Args:
         loss_at: loss ``(B,)`` of weights ``(B, P)``.
-        theta, step: weights and full step ``(B, P)``.
-        loss, slope: at ``theta``, ``(B,)``.
+        theta: weights ``(B, P)``.
+        step: full step ``(B, P)``.
+        loss: at ``theta``, ``(B,)``.
+        slope: of the loss along the step ``(B,)``.
     """
     length, found = torch.ones_like(loss), torch.zeros_like(loss, dtype=torch.bool)
     for _ in range(HALVINGS):
