@@ -105,7 +105,7 @@ class Checkpoint:
 
     def _recall(self, loop: Loop, rules: list[str] | None, tensors: Mapping[str, Tensor]) -> None:
         """What the stopping rules remember; those of another rule than the file's begin here."""
-        for place, (rule, memory) in enumerate(list(loop.memories.items())):
+        for place, rule in enumerate(loop.rules_with_memory):
             begin = f"memory.{place}."
             kept = {
                 name.removeprefix(begin): tensor.to(loop.image.device)
@@ -113,7 +113,8 @@ class Checkpoint:
                 if name.startswith(begin)
             }
             known = rules == [repr(each) for each in loop.memories]
-            loop.memories[rule] = _unflatten(memory, kept) if known else rule.begin(loop.progress())
+            began = rule.begin(loop.progress())
+            loop.memories[rule] = _unflatten(began, kept) if known else began
 
 
 class SearchCheckpoint:

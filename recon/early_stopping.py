@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from typing import Any
 
 import torch
@@ -99,7 +98,7 @@ class MovingVariance(Remembering):
     def __init__(self, patience: int = 1000, forgetting: float = 0.1, burn_in: int = 100) -> None:
         self.patience = _whole("MovingVariance", "patience", patience, 1)
         self.burn_in = _whole("MovingVariance", "burn_in", burn_in, 0)
-        if not (isinstance(forgetting, numbers.Real) and 0 < forgetting < 1):
+        if not (isinstance(forgetting, int | float) and 0 < forgetting < 1):
             raise ValueError(f"MovingVariance needs a forgetting factor between 0 and 1, got {forgetting!r}")
         self.forgetting = float(forgetting)
 
@@ -219,6 +218,6 @@ class HeldOut(Remembering):
 
 
 def _whole(name: str, label: str, value: Any, least: int) -> int:
-    if not (isinstance(value, numbers.Real) and least <= value < math.inf and value % 1 == 0):
+    if not (isinstance(value, int | float) and least <= value < math.inf and value % 1 == 0):
         raise ValueError(f"{name} needs {label}, a whole number >= {least}, got {value!r}")
     return int(value)

@@ -175,7 +175,9 @@ class Loop:
         self.lowest = torch.full_like(problem.strength, torch.inf)
         self.rises = torch.zeros_like(problem.strength, dtype=torch.long)
         self.summary = ""
-        self.memories = {rule: rule.begin(self.progress()) for rule in self.rules_with_memory}
+        self.memories: dict[StoppingRule, Any] = {
+            rule: rule.begin(self.progress()) for rule in self.rules_with_memory
+        }
         self.record()
 
     @property
@@ -190,7 +192,8 @@ class Loop:
     def progress(self) -> Progress:
         """What rules see of the items still running."""
         part, image = self.part, self.last
-        iterate, seconds = getattr(self.algorithm, "iterate", None), self.seconds
+        iterate, validation = (getattr(self.algorithm, name, None) for name in ("iterate", "validation"))
+        seconds = self.seconds
         return Progress(
             self.iteration,
             seconds + self.others * (seconds - self.others_from),
@@ -200,7 +203,7 @@ class Loop:
             lambda: part.residual_norm(image).to(part.noise_norm) / part.noise_norm.clamp_min(1e-30),
             image,
             None if iterate is None else iterate(self.state),
-            getattr(self.state, "validation", None),
+            None if validation is None else validation(self.state),
         )
 
     def advance(self) -> Snapshot:
@@ -215,7 +218,9 @@ class Loop:
         self.image[self.running] = image
         if self.memories:
             progress = self.progress()
-            self.memories = {rule: rule.watch(memory, progress) for rule, memory in self.memories.items()}
+            self.memories = {
+                rule: rule.watch(self.memories[rule], progress) for rule in self.rules_with_memory
+            }
         snapshot = Snapshot(self.iteration, self.seconds, image, self.running, change)
         stopped = self.stopped()
         if self.iteration % RECORD_EVERY == 0 or bool(stopped.any()):

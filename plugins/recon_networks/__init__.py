@@ -11,7 +11,11 @@ from recon.hookspecs import hookimpl
 if TYPE_CHECKING:
     from recon_networks.adler_unet import AdlerUNet as AdlerUNet
     from recon_networks.admm_net import ADMMNet as ADMMNet
+    from recon_networks.decoders import ConvDecoder as ConvDecoder
+    from recon_networks.decoders import DeepDecoder as DeepDecoder
     from recon_networks.deep_image_prior import DeepImagePrior as DeepImagePrior
+    from recon_networks.dip_unet import DIPResNet as DIPResNet
+    from recon_networks.dip_unet import DIPUNet as DIPUNet
     from recon_networks.dival_unet import DivalUNet as DivalUNet
     from recon_networks.dncnn import DnCNN as DnCNN
     from recon_networks.drunet import DRUNet as DRUNet
@@ -55,6 +59,10 @@ _CLASSES: dict[str, str] = {
     "VariationalNetwork": "variational",
     "WGANVGGCritic": "wgan_vgg",
     "WGANVGGGenerator": "wgan_vgg",
+    "ConvDecoder": "decoders",
+    "DIPResNet": "dip_unet",
+    "DIPUNet": "dip_unet",
+    "DeepDecoder": "decoders",
     "DeepImagePrior": "deep_image_prior",
     "Skip": "skip",
 }
@@ -254,6 +262,30 @@ def recon_networks() -> list[NetworkEntry]:
                 Example({"channels": 1, "down": (4, 4), "skip": (0, 2), "axes": 3, "downsample": "avg"}),
             ),
         ),
+        NetworkEntry(
+            name="deep_decoder",
+            factory="recon_networks.decoders:DeepDecoder",
+            summary="decoder of 1x1 convolutions with fewer weights than the image has pixels",
+            examples=(Example({"channels": 2, "filters": 4, "scales": 2}),),
+        ),
+        NetworkEntry(
+            name="conv_decoder",
+            factory="recon_networks.decoders:ConvDecoder",
+            summary="decoder of 3x3 convolutions for accelerated MRI without training",
+            examples=(Example({"channels": 2, "filters": 4, "layers": 3}),),
+        ),
+        NetworkEntry(
+            name="dip_unet",
+            factory="recon_networks.dip_unet:DIPUNet",
+            summary="the U-Net of Deep Image Prior",
+            examples=(Example({"channels": 2, "feature_scale": 32}),),
+        ),
+        NetworkEntry(
+            name="dip_resnet",
+            factory="recon_networks.dip_unet:DIPResNet",
+            summary="the residual network of Deep Image Prior",
+            examples=(Example({"channels": 2, "blocks": 2, "filters": 4}),),
+        ),
     ]
 
 
@@ -275,6 +307,7 @@ def recon_priors() -> list[PriorEntry]:
             examples=(
                 Example({"filters": 4, "scales": 2, "depth": 2, "shape": (9, 12)}),
                 Example({"filters": 4, "scales": 2, "input": "meshgrid", "shape": (3, 8, 8)}),
+                Example({"network": "deep_decoder:filters=4,scales=2", "depth": 3, "shape": (8, 8)}),
             ),
         ),
     ]

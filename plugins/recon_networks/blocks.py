@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -18,7 +18,7 @@ Ending = Literal["sigmoid", "linear"]
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
-_POOLS = {
+_POOLS: dict[str, dict[int, Callable[..., nn.Module]]] = {
     "avg": {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d},
     "max": {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d},
 }
@@ -39,7 +39,7 @@ def convolution(
     """A convolution that keeps the size (stride 1), the border reflected or zero."""
     if kernel % 2 == 0:
         raise ValueError(f"kernels have an odd side, so that images keep their size; got {kernel}")
-    mode = "reflect" if padding == "reflection" and kernel > 1 else "zeros"
+    mode: Literal["reflect", "zeros"] = "reflect" if padding == "reflection" and kernel > 1 else "zeros"
     made: nn.Module = _CONVOLUTIONS[axes](
         inputs, outputs, kernel, stride=stride, padding=kernel // 2, padding_mode=mode, bias=bias
     )
@@ -65,7 +65,8 @@ def downsampling(
         return [convolution(inputs, outputs, kernel, axes, stride=2, padding=padding)]
     first = convolution(inputs, outputs, kernel, axes, padding=padding)
     if how in ("avg", "max"):
-        return [first, _POOLS[how][axes](2, ceil_mode=True)]
+        pool: nn.Module = _POOLS[how][axes](2, ceil_mode=True)
+        return [first, pool]
     return [first, LanczosHalving(outputs, axes, lobes=2 if how == "lanczos2" else 3)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -137,7 +137,8 @@ class DeepImagePrior(Generator):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self._network(preset, depth, channels, space)
-            size = network.input_shape(space) if hasattr(network, "input_shape") else space
+            coarse: Callable[[Sequence[int]], tuple[int, ...]] | None = getattr(network, "input_shape", None)
+            size = space if coarse is None else coarse(space)
             fixed = _fixed_input(kind, depth, size, self.scale or preset.scale)
         self.network = network.to(like.device, real_dtype(like.dtype))
         self.fixed_input = fixed.to(like.device, real_dtype(like.dtype))
@@ -146,9 +147,8 @@ class DeepImagePrior(Generator):
 
     def _space(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The axes of space; those before them hold colours."""
-        axes = self.axes
-        if axes == "auto":
-            axes = 2 if len(shape) == 3 and shape[0] <= COLOURS else len(shape)
+        guess = 2 if len(shape) == 3 and shape[0] <= COLOURS else len(shape)
+        axes = guess if self.axes == "auto" else int(self.axes)
         if not 1 <= axes <= min(len(shape), 3):
             raise ValueError(
                 f"the deep image prior makes images of 1 to 3 axes, after colours: got the shape {shape}"

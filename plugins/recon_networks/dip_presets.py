@@ -98,8 +98,8 @@ PRESETS: dict[str, Preset] = {
         "conv_decoder", {"filters": 160, "layers": 8}, 0.008, 0.0, 20000, "normal", 160, 1.0,
         source="Darestani and Heckel 2021",
     ),
-    "small_128": Preset("skip", _skip((16, 32, 64, 64), 4), 0.01, 1 / 30, 2000, depth=16),
-    "small_256": Preset("skip", _skip((16, 32, 64, 64, 64), 4), 0.01, 1 / 30, 2000, depth=16),
+    "small_128": Preset("skip", _skip((16, 32, 64, 64), 0), 0.003, 1 / 30, 1500, depth=16),
+    "small_256": Preset("skip", _skip((16, 32, 64, 64, 64), 0), 0.003, 1 / 30, 2000, depth=16),
 }  # fmt: skip
 
 

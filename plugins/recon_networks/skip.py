@@ -58,13 +58,8 @@ class Skip(nn.Module):
         self,
         channels: Annotated[int, Param("channels of the input", ge=1)] = 32,
         out_channels: Annotated[int, Param("channels of the image", ge=1)] = 1,
-        down: Annotated[tuple[int, ...], Param("filters of the encoder, finest scale first", ge=1)] = (
-            128,
-            128,
-            128,
-            128,
-            128,
-        ),  # fmt: skip
+        down: Annotated[tuple[int, ...], Param("filters of the encoder, finest scale first", ge=1)] = (128,)
+        * 5,
         up: Annotated[tuple[int, ...] | None, Param("filters of the decoder; none: as down", ge=1)] = None,
         skip: Annotated[int | tuple[int, ...], Param("filters of the skip connections", ge=0)] = 4,
         kernel_down: Annotated[int, Param("side of the encoder's kernels", ge=1)] = 3,

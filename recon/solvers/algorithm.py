@@ -23,6 +23,11 @@ class Algorithm(Protocol):
     gives the algorithm that finds an automatic weight, where a setting of this one would not follow the weight.
     A method ``account(problem, state)`` says in a list of sentences what it chose for itself, such as step sizes
     and penalties and where they came from; `Solution.explain` repeats them.
+
+    Where there are such methods, `stop_for(problem)` is asked in place of `default_stop`, rules that measure the
+    variance watch `iterate(state)` in place of the image, `validation(state)` is the error on measurements kept back
+    from the fit (None: there are none), and `measures(problem, state, predicted)` adds values to the history by name,
+    one an item.
     """
 
     def start(self, problem: Problem) -> Any:

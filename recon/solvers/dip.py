@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-import numbers
 import warnings
 from typing import Annotated, Any, Literal
 
@@ -12,21 +12,26 @@ import torch
 from torch import Tensor
 
 from recon.early_stopping import MovingVariance
-from recon.linear import real_dtype
 from recon.parameters import Param
-from recon.priors import Denoiser, Generator
+from recon.priors import Generator, SumOfPriors
 from recon.problem import Problem
+from recon.solvers.admm import ADMM, ADMMState
 from recon.solvers.algorithm import norm, per_item
-from recon.solvers.parallel_networks import ParallelNetworks
+from recon.solvers.generator_fit import GeneratorFit, value_range
+from recon.solvers.lbfgs import direction, line_search, remembered
 from recon.stopping import MaxIterations, StoppingRule
 
 ITERATIONS = 3000
 """Limit where neither solver nor generator has one: that of the paper's denoising."""
 RATE = 0.01
 """Learning rate where neither solver nor generator has one."""
-SEEDS = 2**31
-MARGIN = 0.1
-"""By how much of its width the range of the direct reconstruction is widened at each end."""
+ADAM_FIRST = 100
+"""Steps of Adam before those of L-BFGS."""
+MEMORY = 10
+"""Pairs of differences that L-BFGS keeps."""
+SHARED = 0.4
+"""Of the weight that fits the noise without a generator, what suits beside one: Baguer et al. 2020 found by grids
+3.2e-4 in place of 7.7e-4 on the Ellipses, and 7.0 in place of 20.6 on LoDoPaB."""
 CLOSE = 1e-2
 """Relative error at which the network is close enough to the first image."""
 
@@ -36,7 +41,7 @@ class DIPState:
     """Weights of every item's network, the moments of Adam, and the images.
 
     Attributes:
-        theta: weights ``(B, P)``.
+        theta: weights that the next step looks at ``(B, P)``.
         mean, square: Adam's moments of the gradient ``(B, P)``.
         steps: Adam's steps since the moments were zero ``(B,)``.
         iteration: iterations done ``(B,)``; it counts the random numbers too.
@@ -47,8 +52,10 @@ class DIPState:
         iterate: image of the latest pass ``(B, *shape)``.
         average: weighted average of the iterates ``(B, *shape)``.
         best: iterate of the lowest loss ``(B, *shape)``; lowest: that loss ``(B,)``.
-        validation: mean squared error on samples kept back, relative to the data ``(B,)``; NaN where none are.
+        errors: of samples kept back, their squared error relative to their data ``(B,)``; none where none are.
         inputs: the fixed input of each item, where they differ; else none.
+        curvature: for L-BFGS the latest differences of weights and of gradients ``(B, memory, P)``, and the gradient
+            and weights before; else none.
     """
 
     theta: Tensor
@@ -66,8 +73,9 @@ class DIPState:
     average: Tensor
     best: Tensor
     lowest: Tensor
-    validation: Tensor
+    errors: list[Tensor]
     inputs: list[Tensor]
+    curvature: list[Tensor]
 
 
 class DIP:
@@ -86,11 +94,16 @@ class DIP:
     Given a first image, the network is fitted to it before the first iteration (`warm_start` passes at most, or to
     1 % of it): that of a learned reconstruction, or a classical one.
 
+    An automatic weight of a prior beside the generator is 0.4 of the weight at which that prior alone fits the noise:
+    the two share the work.
+
     The fit may break down: a loss that rises by more than `backtrack` dB above that of the last weights kept (every
     50 iterations), or that is not finite, brings those weights back, with moments of zero and half the
     learning rate where it was not finite.
 
     Args:
+        optimiser: ``"adam"``, or ``"lbfgs"``: 100 steps of Adam with a learning rate of 0.001, then L-BFGS with a
+            memory of 10 steps and a line search that halves.
         lr: learning rate; "auto": the generator's advice, else 0.01.
         reg_noise: standard deviation of the noise added to the input at each iteration; "auto": the generator's
             advice, else 0.
@@ -107,6 +120,9 @@ class DIP:
 
     def __init__(
         self,
+        optimiser: Annotated[
+            Literal["adam", "lbfgs"], Param("Adam, or L-BFGS after 100 steps of it")
+        ] = "adam",
         lr: Annotated[float | Literal["auto"], Param("learning rate; auto: the generator's", gt=0)] = "auto",
         reg_noise: Annotated[
             float | Literal["auto"], Param("deviation of the noise on the input; auto: the generator's", ge=0)
@@ -128,6 +144,9 @@ class DIP:
             bool | Literal["auto"], Param("networks of a batch run as one; auto: on a GPU")
         ] = "auto",
     ) -> None:
+        if optimiser not in ("adam", "lbfgs"):
+            raise ValueError(f"optimiser must be 'adam' or 'lbfgs', got {optimiser!r}")
+        self.optimiser = optimiser
         self.lr = lr if lr == "auto" else _number("lr", lr, 0, math.inf, above=True)
         self.reg_noise = reg_noise if reg_noise == "auto" else _number("reg_noise", reg_noise, 0, math.inf)
         self.iterations = iterations if iterations == "auto" else MaxIterations(iterations).iterations
@@ -145,43 +164,48 @@ class DIP:
 
     # The algorithm
 
+    def searching(self) -> _WithoutGenerator:
+        """What finds an automatic weight: the priors beside the generator alone, whose weight it then shares."""
+        return _WithoutGenerator()
+
     def start(self, problem: Problem) -> DIPState:
-        """Fresh weights; fitted to x0 where there is one."""
-        _check(problem)
-        networks = self._networks(problem)
-        items, like = problem.items, problem.y
-        low, high = _value_range(problem)
-        theta = networks.first.expand(items, -1).clone()
-        generator = problem.fitted_generator
-        assert generator is not None
-        inputs = [generator.fixed_input] if len(generator.fixed_input) > 1 else []
+        """Fresh weights, fitted to x0 where there is one; their image, and the step to the weights of the next."""
+        fit = self._fit(problem)
+        low, high = value_range(problem)
+        theta = fit.networks.first.expand(problem.items, -1).clone()
+        inputs = [fit.fixed] if len(fit.fixed) > 1 else []
         with torch.no_grad():
-            image = self._image(problem, theta, low, high, self._input(problem, inputs, -1))
-        none = torch.zeros(items, device=like.device, dtype=torch.float64)
-        empty = torch.zeros_like(theta)
+            image = fit.images(theta, low, high, fit.inputs(inputs, None))
+        none = torch.zeros(problem.items, device=theta.device, dtype=torch.float64)
+        empty, first = torch.zeros_like(theta), none.long() - 1
         state = DIPState(
-            theta, empty, empty, none, none.long(), none + 1, theta, none + math.inf, low, high, none + math.nan,
-            image, image, image, none + math.inf, none + math.nan, inputs,
+            theta, empty, empty, none, first, none + 1, theta, none + math.inf, low, high, none + math.inf,
+            image, image, image, none + math.inf, [none] if self.held_out else [], inputs, self._no_curvature(theta),
         )  # fmt: skip
-        return state if problem.x0 is None else self._warmed(problem, state)
+        return self.step(problem, state if problem.x0 is None else self._warmed(problem, state))
 
     def step(self, problem: Problem, state: DIPState) -> DIPState:
         """One gradient step of every item's weights."""
-        iteration = int(state.iteration[0])
-        image, loss, validation, gradient = self._gradients(problem, state, iteration)
+        iteration = int(state.iteration[0]) + 1  # of the image that is made now
+        image, loss, errors, gradient = self._gradients(problem, state, iteration)
         fine = torch.isfinite(loss) & torch.isfinite(gradient).all(1)
         risen = loss > state.kept_loss * 10 ** (self.backtrack / 10) if self.backtrack else ~fine
         back = ~fine | risen
         due = ~back & (iteration % 50 == 0)
         kept, kept_loss = _where(due, state.theta, state.kept), torch.where(due, loss, state.kept_loss)
         if bool((~fine).any()):
-            _tell_broken(iteration + 1, ~fine)
+            _tell_broken(iteration, ~fine)
         theta, mean, square, steps = self._adam(problem, state, gradient)
-        image = _where(
-            state.rate < 1e-3, torch.full_like(image, math.nan), image
-        )  # given up: the runner says so
+        curvature = state.curvature
+        if self.optimiser == "lbfgs":
+            curvature = self._curvature(state, gradient)
+            if iteration >= ADAM_FIRST:
+                theta = self._lbfgs(problem, state, curvature, loss, iteration)
+        hopeless = ~fine & (state.rate < 1e-3)
+        if bool(hopeless.any()):  # given up: the runner says so
+            image = _where(hopeless, torch.full_like(image, math.nan), image)
         average = self.average if self.output == "average" else 0.0
-        past = min(average, (iteration + 1) / (iteration + 10)) if iteration else 0.0
+        past = min(average, iteration / (iteration + 9))
         blend = torch.lerp(image, state.average, past)
         better = fine & (loss < state.lowest)
         return dataclasses.replace(
@@ -195,11 +219,12 @@ class DIP:
             kept=kept,
             kept_loss=kept_loss,
             loss=torch.where(fine, loss, state.loss),
-            iterate=_where(back & (state.rate >= 1e-3), state.iterate, image),
-            average=_where(back & (state.rate >= 1e-3), state.average, blend),
+            iterate=_where(back & ~hopeless, state.iterate, image),
+            average=_where(back & ~hopeless, state.average, blend),
             best=_where(better, image, state.best),
             lowest=torch.where(better, loss, state.lowest),
-            validation=torch.where(fine, validation, state.validation),
+            errors=[torch.where(fine, new, old) for new, old in zip(errors, state.errors, strict=True)],
+            curvature=[_where(back, torch.zeros_like(now), now) for now in curvature],
         )
 
     def image(self, state: DIPState) -> Tensor:
@@ -210,112 +235,67 @@ class DIP:
         """The latest image, which rules that measure the variance watch."""
         return state.iterate
 
+    def validation(self, state: DIPState) -> Tensor | None:
+        """The error on samples kept back, for the rule `HeldOut`."""
+        return state.errors[0] if state.errors else None
+
     def measures(self, problem: Problem, state: DIPState, predicted: Tensor) -> dict[str, Tensor]:
         """For the history: the loss, and of the data the mean squared error and the PSNR (peak: their largest)."""
         squares = (predicted - problem.y).abs().square().flatten(1).mean(1).double()
         peak = problem.y.abs().flatten(1).amax(1).double()
         values = {"loss": state.loss, "mse": squares}
         values["psnr_data"] = 10 * torch.log10(peak.square() / squares.clamp_min(1e-300))
-        return values if not self.held_out else values | {"validation": state.validation}
+        return values | ({"validation": state.errors[0]} if state.errors else {})
 
     def default_stop(self) -> StoppingRule:
-        """The least variance of the images, or the limit."""
-        return MovingVariance() | MaxIterations(ITERATIONS if self.iterations == "auto" else self.iterations)
+        """The least variance of the images, with a fifth of the limit as patience; or the limit."""
+        return _early(ITERATIONS if self.iterations == "auto" else self.iterations)
 
     def stop_for(self, problem: Problem) -> StoppingRule:
-        """The same with the generator's own limit."""
-        advised = {} if problem.generator is None else problem.generator.advice
+        """The same, with the limit that the generator advises."""
+        generator = problem.fitted_generator
+        advised = {} if generator is None else generator.advice
         if self.iterations != "auto" or "iterations" not in advised:
             return self.default_stop()
-        return MovingVariance() | MaxIterations(int(advised["iterations"]))
+        return _early(int(advised["iterations"]))
 
     # Its parts
 
-    def _networks(self, problem: Problem) -> ParallelNetworks:
-        """The networks' structure, built once a problem; parts of a problem share it."""
-        made = problem.__dict__.get("_parallel_networks")
-        if made is None:
-            generator = problem.fitted_generator
-            assert generator is not None
+    def _fit(self, problem: Problem) -> GeneratorFit:
+        """The generator, made once a problem; parts of a problem share it."""
+        fits: dict[str, GeneratorFit] = problem.__dict__.setdefault("_generator_fits", {})
+        if repr(self) not in fits:
             on_gpu = problem.y.device.type == "cuda"
             together = on_gpu if self.together == "auto" else bool(self.together)
-            made = ParallelNetworks(
-                generator, problem.operator.domain_shape, is_complex=problem.is_complex, together=together
+            fits[repr(self)] = GeneratorFit(
+                problem,
+                together=together,
+                reg_noise=self._setting(problem, "reg_noise", 0.0),
+                held_out=self.held_out,
             )
-            problem.__dict__["_parallel_networks"] = made
-        return made  # type: ignore[no-any-return]
-
-    def _image(self, problem: Problem, theta: Tensor, low: Tensor, high: Tensor, inputs: Tensor) -> Tensor:
-        """The networks' images in the problem's units."""
-        image = self._networks(problem)(theta, inputs)
-        generator = problem.fitted_generator
-        assert generator is not None
-        if generator.value_range is None:
-            return image
-        bottom, top = generator.value_range
-        real = real_dtype(image.dtype)
-        factor = ((high - low) / (top - bottom)).to(real)
-        offset = per_item(low.to(real) - factor * bottom, image)
-        if image.is_complex():
-            offset = torch.complex(offset, offset)
-        return per_item(factor, image) * image + offset
-
-    def _input(self, problem: Problem, inputs: list[Tensor], iteration: int) -> Tensor:
-        """The fixed input, with this iteration's noise; the same noise for every item."""
-        generator = problem.fitted_generator
-        assert generator is not None
-        fixed = inputs[0] if inputs else generator.fixed_input
-        level = self._setting(problem, "reg_noise", 0.0)
-        if level == 0 or iteration < 0:
-            return fixed
-        stream = torch.Generator(fixed.device).manual_seed((problem.seed * 1_000_003 + iteration) % SEEDS)
-        noise = torch.randn(
-            fixed[:1].shape, generator=stream, device=fixed.device, dtype=real_dtype(fixed.dtype)
-        )
-        return fixed + level * noise
+        return fits[repr(self)]
 
     def _setting(self, problem: Problem, name: str, otherwise: float) -> float:
         own = getattr(self, name)
         if own != "auto":
             return float(own)
-        assert problem.generator is not None
-        return float(problem.generator.advice.get(name, otherwise))
+        generator = problem.fitted_generator
+        return otherwise if generator is None else float(generator.advice.get(name, otherwise))
 
     def _gradients(
         self, problem: Problem, state: DIPState, iteration: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
         """Image, loss, error on what is held out, and gradient of the loss, of every item."""
-        with torch.enable_grad():
-            theta = state.theta.detach().requires_grad_()
-            image = self._image(
-                problem, theta, state.low, state.high, self._input(problem, state.inputs, iteration)
-            )
-            # onto the constraints, with the gradient of the image itself: a clipped pixel must find its way back
-            inside = image + (problem.project(image) - image).detach()
-            predicted = problem.operator(inside)
-            fitted, validation = self._held_out(problem, predicted)
-            objective = problem.item_fidelity.value(fitted, problem.y) + problem.penalty(inside)
-            loss = objective.double() / _scale(problem)
-            (gradient,) = torch.autograd.grad(loss.sum(), theta)
-        return image.detach(), loss.detach(), validation.detach(), gradient
-
-    def _held_out(self, problem: Problem, predicted: Tensor) -> tuple[Tensor, Tensor]:
-        """What is fitted, with samples kept back in the place of their data; and the error on these."""
-        if not self.held_out:
-            return predicted, torch.full_like(problem.strength, math.nan, dtype=torch.float64)
-        mask = problem.__dict__.get("_held_out")
-        if mask is None:
-            stream = torch.Generator().manual_seed(problem.seed)
-            mask = torch.rand(problem.operator.range_shape, generator=stream) < self.held_out
-            mask = mask.to(problem.y.device) & (problem._counted.expand(mask.shape) > 0)
-            if not bool(mask.any()):
-                raise ValueError(
-                    f"held_out={self.held_out} keeps none of the samples back: give a larger share"
-                )
-            problem.__dict__["_held_out"] = mask
-        squares = torch.where(mask, (predicted - problem.y).abs().square(), 0).flatten(1).sum(1)
-        energy = torch.where(mask, problem.y.abs().square(), 0).flatten(1).sum(1).clamp_min(1e-30)
-        return torch.where(mask, problem.y, predicted), squares.double() / energy.double()
+        fit = self._fit(problem)
+        try:
+            with torch.enable_grad():
+                theta = state.theta.detach().requires_grad_()
+                image = fit.images(theta, state.low, state.high, fit.inputs(state.inputs, iteration))
+                loss, errors = fit.objective(problem, image)
+                (gradient,) = torch.autograd.grad(loss.sum(), theta)
+        except torch.OutOfMemoryError as error:
+            raise fit.too_large(problem) from error
+        return image.detach(), loss.detach(), [error.detach() for error in errors], gradient
 
     def _adam(
         self, problem: Problem, state: DIPState, gradient: Tensor
@@ -328,8 +308,39 @@ class DIP:
         mean = torch.lerp(gradient, state.mean, 0.9)
         square = torch.lerp(gradient.square(), state.square, 0.999)
         corrected = (square / (1 - 0.999**steps).to(square).unsqueeze(1)).sqrt().add_(1e-8)
-        rate = self._setting(problem, "lr", RATE) * state.rate / (1 - 0.9**steps)
+        lr = self._setting(problem, "lr", RATE) if self.optimiser == "adam" else 1e-3
+        rate = lr * state.rate / (1 - 0.9**steps)
         return state.theta - rate.to(mean).unsqueeze(1) * mean / corrected, mean, square, steps
+
+    def _no_curvature(self, theta: Tensor) -> list[Tensor]:
+        if self.optimiser == "adam":
+            return []
+        pairs = theta.new_zeros(len(theta), MEMORY, theta.shape[1])
+        return [pairs, pairs.clone(), torch.zeros_like(theta), torch.zeros_like(theta)]
+
+    def _curvature(self, state: DIPState, gradient: Tensor) -> list[Tensor]:
+        """The memory of L-BFGS with this iteration's step and change of the gradient."""
+        moves, changes, before, theta = state.curvature
+        known = before.any(1)
+        move = _where(known, state.theta - theta, torch.zeros_like(theta))
+        moves, changes = remembered(moves, changes, move, gradient - before)
+        return [moves, changes, gradient, state.theta]
+
+    def _lbfgs(
+        self, problem: Problem, state: DIPState, curvature: list[Tensor], loss: Tensor, iteration: int
+    ) -> Tensor:
+        """Weights after a step of L-BFGS, under this iteration's input noise."""
+        moves, changes, gradient, _ = curvature
+        step = direction(gradient, moves, changes)
+        slope = torch.linalg.vecdot(gradient, step).double()
+        fit = self._fit(problem)
+        inputs = fit.inputs(state.inputs, iteration)
+
+        def loss_at(theta: Tensor) -> Tensor:
+            return fit.objective(problem, fit.images(theta, state.low, state.high, inputs))[0]
+
+        length = line_search(loss_at, state.theta, step, loss, slope)
+        return state.theta + length.to(step).unsqueeze(1) * step
 
     def _warmed(self, problem: Problem, state: DIPState) -> DIPState:
         """The state with weights that make the first image, as nearly as `warm_start` steps can."""
@@ -339,18 +350,22 @@ class DIP:
         if not bool((size > 0).any()):
             return state  # a blank image says nothing
         size = torch.where(size > 0, size, torch.ones_like(size))
-        first, inputs = state, self._input(problem, state.inputs, -1)
+        first, fit = state, self._fit(problem)
+        inputs = fit.inputs(state.inputs, None)
         for _ in range(self.warm_start):
             with torch.enable_grad():
                 theta = state.theta.detach().requires_grad_()
-                image = self._image(problem, theta, state.low, state.high, inputs)
+                image = fit.images(theta, state.low, state.high, inputs)
                 error = norm(image - target) / size
                 (gradient,) = torch.autograd.grad(error.square().sum(), theta)
+            far = error > CLOSE  # an item that is close stays: its mates may need longer
             state = dataclasses.replace(state, iterate=image.detach())
-            if bool((error <= CLOSE).all()):
+            if not bool(far.any()):
                 break
             theta, mean, square, steps = self._adam(problem, state, gradient)
-            state = dataclasses.replace(state, theta=theta, mean=mean, square=square, steps=steps)
+            state = dataclasses.replace(
+                state, theta=_where(far, theta, state.theta), mean=mean, square=square, steps=steps
+            )
         image = state.iterate
         return dataclasses.replace(
             first,
@@ -366,50 +381,28 @@ class DIP:
         return f"DIP({settings})"
 
 
-def _check(problem: Problem) -> None:
-    """Raise ValueError for priors that the solver does not take."""
-    members = [] if problem.prior is None else problem.prior.members
-    generators = [member for member in members if isinstance(member, Generator)]
-    if len(generators) != 1:
-        raise ValueError(
-            f"solver='dip' fits one generator as prior, got {len(generators)}: use the prior 'dip', alone or in a "
-            "sum such as 'dip' + 'tv'"
-        )
-    for member in members:
-        if isinstance(member, Denoiser):
-            raise ValueError(
-                f"solver='dip' differentiates what is beside the generator, but the prior {type(member).__name__} is a "
-                "denoiser, which has no value: use functionals such as 'tv', or solver='admm' without the generator"
-            )
-    generator = problem.fitted_generator
-    assert generator is not None
-    count = generator.fixed_input.shape[0]
-    if count not in (1, problem.items):
-        raise ValueError(
-            f"the fixed input of the generator, a prior, has {count} items, expected 1, or {problem.items} as the data"
-        )
+class _WithoutGenerator(ADMM):
+    """ADMM on the problem without its generator, at 1/SHARED of the weight that the search believes in."""
+
+    def start(self, problem: Problem) -> ADMMState:
+        return super().start(_without_generator(problem))
+
+    def step(self, problem: Problem, state: ADMMState) -> ADMMState:
+        return super().step(_without_generator(problem), state)
 
 
-def _scale(problem: Problem) -> Tensor:
-    """The objective of a blank image, 1/2 |y|_w^2, of each item."""
-    size = 0.5 * problem.item_fidelity.weighted_norm(problem.y).double().square()
-    return torch.where(size > 0, size, torch.ones_like(size))
+def _without_generator(problem: Problem) -> Problem:
+    part = copy.copy(problem)
+    assert problem.prior is not None
+    part.prior = SumOfPriors([one for one in problem.prior.members if not isinstance(one, Generator)])
+    part.strength = problem.strength / SHARED
+    return part
 
 
-def _value_range(problem: Problem) -> tuple[Tensor, Tensor]:
-    """The range of each item's values: given, or that of the direct reconstruction widened at each end."""
-    given = problem.image_range
-    like = torch.zeros(problem.items, device=problem.y.device, dtype=torch.float64)
-    if given is not None:
-        return like + (-given[1] if problem.is_complex else given[0]), like + given[1]
-    direct = problem.operator.pinv(problem.usable_data)
-    if problem.x0 is not None:
-        direct = torch.stack([direct, problem.x0], 1)
-    values = direct.abs() if problem.is_complex else direct
-    high = values.flatten(1).amax(1).double()
-    low = -high if problem.is_complex else values.flatten(1).amin(1).double()
-    width = torch.where(high > low, high - low, torch.ones_like(high))
-    return low - MARGIN * width, high + MARGIN * width
+def _early(limit: int) -> StoppingRule:
+    patience = min(1000, max(100, limit // 5))
+    # a forgetting factor of 0.1 has more local minima: 0.8 dB below the best on a CT slice with little noise
+    return MovingVariance(patience, forgetting=0.05) | MaxIterations(limit)
 
 
 def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -429,7 +422,7 @@ def _tell_broken(iteration: int, broken: Tensor) -> None:
 
 
 def _number(name: str, value: Any, least: float, limit: float, *, above: bool = False) -> float:
-    fine = isinstance(value, numbers.Real) and least <= value < limit and not (above and value == least)
+    fine = isinstance(value, (int, float)) and least <= value < limit and not (above and value == least)
     if not fine:
         sign = ">" if above else ">="
         beyond = "" if limit == math.inf else f" and < {limit:g}"

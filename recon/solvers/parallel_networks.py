@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, replace_all_batch_norm_modules_, vmap
 
 from recon.priors import Generator
@@ -79,23 +79,3 @@ class ParallelNetworks:
             f"{kind} images {self.shape}"
             + (": make two channels, real and imaginary part" if self.is_complex else "")
         )
-
-
-def memory_needed(networks: nn.Module, inputs: Tensor) -> int:
-    """Bytes that one forward pass keeps for its gradient, found without computing anything.
-
-    Raises:
-        RuntimeError: a network that torch's meta device cannot run.
-    """
-    seen: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        seen[storage._cdata] = storage.nbytes()
-        return tensor
-
-    network = copy.deepcopy(networks).to("meta").train()
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        made = network(torch.empty(inputs.shape, dtype=inputs.dtype, device="meta"))
-    del made
-    return sum(seen.values())

@@ -123,11 +123,11 @@ class Shrinking(Denoiser):
 
 
 class Constant(nn.Module):
-    """Images of one grey value each: a network with one weight an item."""
+    """Images of one grey value: a network with one weight."""
 
-    def __init__(self, items: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.grey = nn.Parameter(torch.ones(items, 1, 1, dtype=torch.float64))
+        self.grey = nn.Parameter(torch.ones(1, 1, 1, dtype=torch.float64))
 
     def forward(self, fixed_input: Tensor) -> Tensor:
         """The images; the fixed input only gives their size."""
@@ -185,12 +185,26 @@ def known_problems() -> dict[str, Known]:
             lambda w: Shrinking(w),  # type: ignore[arg-type]
             lambda w: _ridge(square, y, w, None),
         ),
+        "grey_values": Known(
+            "least squares over images of one grey value, made by a generator",
+            square,
+            y,
+            lambda w: constant_images(),
+            lambda w: _constants(square, y),
+        ),
     }
 
 
 def constant_images() -> Generator:
-    """A generator of constant images: no closed form above is one, so that ignoring it shows."""
-    return Generator(Constant(len(SCALES)), torch.ones(len(SCALES), *SHAPE, dtype=torch.float64))
+    """A generator of constant images: no other closed form here is one, so that ignoring it shows."""
+    return Generator(Constant(), torch.ones(1, *SHAPE, dtype=torch.float64))
+
+
+def _constants(operator: Dense, y: Tensor) -> Tensor:
+    """The constant image that fits each item's data best: <A 1, y> / |A 1|^2."""
+    ones = torch.ones(1, *operator.domain_shape, dtype=y.dtype)
+    profile = operator(ones)[0]
+    return (y @ profile / (profile @ profile)).reshape(-1, 1, 1) * ones
 
 
 def _ridge(operator: Dense, y: Tensor, weight: float, K: LinearOperator | None) -> Tensor:

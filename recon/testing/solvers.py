@@ -48,7 +48,9 @@ BY_DEFAULT = 2e-2
 """Relative error at the algorithm's own stopping rule: usual rules ask for residuals of 1e-3."""
 SETTLED = 1e-9
 """Relative change of an image that will not change any more."""
-KNOWN_NEEDS = ("adjoint", "prox")
+KNOWN_NEEDS = ("adjoint", "prox", "generator")
+PROMISED = {"prox": ("ridge", "soft_threshold"), "generator": ("grey_values",)}
+"""Which problems a solver takes that has a need."""
 REFUSALS = (TypeError, ValueError)
 
 
@@ -62,8 +64,8 @@ def check_solver(
 
     Args:
         solver: the algorithm.
-        needs: what its entry says that it asks of operator and prior: with "prox" among it, it must take the
-            problems with a proximal map. None: it must take one problem, whichever.
+        needs: what its entry says that it asks of operator and prior: with "prox" or "generator" it must take the
+            problems with one. None: it must take one problem, whichever.
         expected_failures: name of a check to the reason why it is known to fail. Such a check must fail.
 
     Raises:
@@ -98,7 +100,7 @@ def check_solution(solver: Any, known: Known) -> None:
 
 
 def check_needs(solver: Any, needs: Sequence[str] | None) -> None:
-    """It takes one of the known problems; if it needs a prox, those with one."""
+    """It takes one of the known problems; if it needs a prox or a generator, those with one."""
     refused = {name: _refusal(solver, known.pose()) for name, known in known_problems().items()}
     taken = [name for name, error in refused.items() if error is None]
     if not taken and set(needs or ()) - set(KNOWN_NEEDS):
@@ -108,11 +110,12 @@ def check_needs(solver: Any, needs: Sequence[str] | None) -> None:
         "it refuses every known problem, least squares too: "
         + "; ".join(f"{name}: {error}" for name, error in refused.items()),
     )
-    for name in ("ridge", "soft_threshold") if "prox" in (needs or ()) else ():
-        require(
-            refused[name] is None,
-            f"it needs a prox, so that every functional with one will do, but it refuses {name}: {refused[name]}",
-        )
+    for need in needs or ():
+        for name in PROMISED.get(need, ()):
+            require(
+                refused[name] is None,
+                f"it needs a {need}, so that every prior with one will do, but it refuses {name}: {refused[name]}",
+            )
 
 
 def check_refusals(solver: Any) -> None:

@@ -270,12 +270,17 @@ FAULTS = [
         "generator",
         "given a generator of constant images, it gives others: the generator is ignored",
     ),
+    (
+        IgnoresGenerator,
+        "grey_values",
+        "on least squares over images of one grey value, .* from the closed form",
+    ),
     (FailsLate, "denoiser", "ValueError: proximal gradients take one functional"),
     (RefusesAll, "needs", "it refuses every known problem, least squares too"),
     (
         QuadraticOnly,
         "needs",
-        "needs a prox, so that every functional .* but it refuses soft_threshold: only quadratic",
+        "needs a prox, so that every prior .* but it refuses soft_threshold: only quadratic",
     ),
     (WeightFromStart, "weight_per_item", "Take weights from term.weight"),
     (NoImage, "methods", "NoImage has no method image, default_stop"),
@@ -290,8 +295,9 @@ FAULTS = [
         (recon.ADMM(rho=2.0, relaxation=1.0), ("adjoint", "prox")),
         (recon.CG(), ("adjoint",)),
         (recon.Direct(), ()),
+        (recon.DIP(), ("adjoint", "generator")),
     ],
-    ids=["ProximalGradient", "ADMM", "ADMM with a fixed rho", "CG", "Direct"],
+    ids=["ProximalGradient", "ADMM", "ADMM with a fixed rho", "CG", "Direct", "DIP"],
 )
 def test_a_faultless_solver_passes_every_check(solver, needs):
     assert check_solver(solver, needs=needs) == list(solver_checks(solver))
@@ -309,9 +315,9 @@ def test_every_check_has_a_fault_that_it_catches():
 
 
 def test_a_solver_with_needs_that_no_closed_form_has_is_skipped_not_failed():
-    verdict = judge(solver_checks(RefusesAll(), needs=("generator",))["needs"])
+    verdict = judge(solver_checks(RefusesAll(), needs=("phase",))["needs"])
     assert verdict.status == "skipped"
-    assert verdict.message == "needs generator: no problem with a closed form has it"
+    assert verdict.message == "needs phase: no problem with a closed form has it"
 
 
 @pytest.mark.parametrize("name", sorted(known_problems()))
@@ -330,6 +336,8 @@ def test_the_closed_forms_are_minima(name):
     for size in (1e-3, 1e-1):
         for _ in range(20):
             change = torch.randn(solution.shape, generator=generator, dtype=solution.dtype)
+            if problem.generator is not None:  # its images are all there are
+                change = change.mean((1, 2), keepdim=True).expand_as(change)
             other = problem.project(solution + size * change)
             assert bool((problem.objective(other) >= best - 1e-12 * best.abs()).all())
 
