@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from recon.parameters import Param
+from recon_operators.angular_noise import parallel_noise
 from recon_operators.filtered_backprojection import ViewInterpolation, weighted_views
 from recon_operators.line_integrals import full_precision
 from recon_operators.scan_geometry import ParallelGeometry
@@ -80,6 +81,14 @@ class ParallelBeam(Tomography):
         geometry = _geometry(shape, pixel_size, angles, detectors, detector_size, detector_offset)
         super().__init__(geometry, backend, memory_limit)
         _warn_if_truncated(geometry)
+
+    def noise_level(self, y: Tensor) -> Tensor:
+        """Root mean square over each sinogram of its noise's standard deviation.
+
+        From differences along the detector (`sinogram_noise`) or, where that is lower, from the frequencies at which
+        no object has power (`angular_noise`): views equally spaced over 180 degrees, detector in the middle.
+        """
+        return parallel_noise(y, super().noise_level(y), self.geometry)
 
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
         """Filtered back-projection; see `recon_operators.filtered_backprojection`.
