@@ -86,9 +86,8 @@ def solve(
     """
     began = time.perf_counter()
     problem = posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
-    by_rule = is_rule(weight)
-    weight_rule = str(weight) if by_rule else "auto"
-    problem = problem.with_prior(weighted(problem.prior, "auto" if by_rule else weight))
+    weight_rule = str(weight) if is_rule(weight) else "auto"
+    problem = problem.with_prior(weighted(problem.prior, weight))
     choice_of_solver = chosen_solver(solver, problem)
     algorithm = choice_of_solver.algorithm
     rule = algorithm.default_stop() if stop is None else stop
@@ -223,7 +222,7 @@ def weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
         if weight is not None:
             raise ValueError(f"weight={weight!r} was given, but there is no prior to weigh")
         return prior
-    weight = checked_weight(weight, "weight")
+    weight = "auto" if is_rule(weight) else checked_weight(weight, "weight")
     import copy
 
     changed = copy.deepcopy(prior)
