@@ -96,9 +96,8 @@ def solve(
     """
     began = time.perf_counter()
     stated = posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
-    by_rule = is_rule(weight)
-    weight_rule = str(weight) if by_rule else "auto"
-    stated = stated.with_prior(weighted(stated.prior, "auto" if by_rule else weight))
+    weight_rule = str(weight) if is_rule(weight) else "auto"
+    stated = stated.with_prior(weighted(stated.prior, weight))
     stated.seed = seed
     problem = lifted(stated)
     choice_of_solver = chosen_solver(solver, problem)
@@ -228,7 +227,7 @@ def weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
         if weight is not None:
             raise ValueError(f"weight={weight!r} was given, but there is no prior to weigh")
         return prior
-    weight = checked_weight(weight, "weight")
+    weight = "auto" if is_rule(weight) else checked_weight(weight, "weight")
     import copy
 
     changed = copy.deepcopy(prior)

@@ -16,7 +16,7 @@ from recon_docs.markdown import page
 SECTION = "Python API"
 
 _TOPICS = {
-    "Solving": ("solving", "problem", "solution", "fidelity", "runner"),
+    "Solving": ("solving", "problem", "solution", "fidelity", "runner", "weight_rules"),
     "Operators": ("linear", "algebra"),
     "Priors": ("priors",),
     "Solvers": ("solvers",),

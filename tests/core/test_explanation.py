@@ -58,22 +58,23 @@ def test_the_weight_and_its_search_are_told() -> None:
     [
         (None, "Direct()", "there is no prior"),
         (Ridge(0.1), "CG()", "one linear system"),
-        (L1(0.1), "ADMM(", "not quadratic"),
+        (TV(0.1), "ADMM(", "not quadratic"),
         (Smoother(0.1), "ADMM(", "not quadratic"),
     ],
 )
 def test_the_solver_is_told_with_the_reason(prior: Any, solver: str, why: str) -> None:
-    words = told(recon.solve(Matrix(random(20, 12)), prior, random(20, seed=1)), "Solver")
+    operator = Matrix(random(20, 12), (3, 4))
+    words = told(recon.solve(operator, prior, random(20, seed=1)), "Solver")
     assert words.startswith(solver) and why in words
     if prior is not None:
-        asked = recon.solve(Matrix(random(20, 12)), prior, random(20, seed=1), solver=recon.ADMM(rho=0.5))
+        asked = recon.solve(operator, prior, random(20, seed=1), solver=recon.ADMM(rho=0.5))
         words = told(asked, "Solver")
         assert "it was asked for" in words and re.search(r"Penalties at the end: 0\.5 .*as given", words)
 
 
 def test_the_x_step_is_told_as_it_is_done() -> None:
     mask = (random(12, 12) > 0).float()
-    iterated = told(recon.solve(Matrix(random(20, 12)), L1(0.1), random(20)), "Solver")
+    iterated = told(recon.solve(Matrix(random(20, 12)), L1(0.1), random(20), solver=recon.ADMM()), "Solver")
     assert "8 warm-started conjugate gradient steps, without a preconditioner" in iterated
 
     class Known(Masked):

@@ -252,7 +252,7 @@ def test_a_learned_prior_without_the_range_of_the_image() -> None:
 
 @pytest.mark.parametrize("weight", [-1, math.nan, math.inf, "strong", [1.0]])
 def test_weights_of_priors(weight: Any) -> None:
-    with pytest.raises(ValueError, match="weight must be a number >= 0 or 'auto', got"):
+    with pytest.raises(ValueError, match="weight must be a number >= 0 or 'auto',"):
         recon.solve(A, L1(1.0), torch.ones(M), weight=weight)
 
 
