@@ -83,10 +83,12 @@ def _worker_processes(scheduler: str, count: int) -> Iterator[Path]:
     """
     threads = max(1, (os.cpu_count() or 1) // count)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the user's own modules, too
+    # the modules that this program sees, the user's own too, and none that happen to lie in the folder (-P)
+    environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     with tempfile.TemporaryDirectory(prefix="recon-workers-", ignore_cleanup_errors=True) as folder:
         command = [
             sys.executable,
+            "-P",
             "-m",
             "distributed.cli.dask_worker",
             scheduler,
