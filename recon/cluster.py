@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,10 +83,12 @@ def _worker_processes(scheduler: str, count: int) -> Iterator[Path]:
     """
     threads = max(1, (os.cpu_count() or 1) // count)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the user's own modules, too
+    # the modules that this program sees, the user's own too, and none that happen to lie in the folder (-P)
+    environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     with tempfile.TemporaryDirectory(prefix="recon-workers-", ignore_cleanup_errors=True) as folder:
         command = [
             sys.executable,
+            "-P",
             "-m",
             "distributed.cli.dask_worker",
             scheduler,
@@ -95,25 +97,40 @@ def _worker_processes(scheduler: str, count: int) -> Iterator[Path]:
             "--no-dashboard",
         ]
         command += ["--memory-limit", "0", "--death-timeout", "60", "--local-directory", folder]
-        log = Path(folder) / "log"
+        log, ending = Path(folder) / "log", threading.Event()
         with log.open("w") as output:
-            processes = [
-                subprocess.Popen(  # noqa: S603
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+
+            def start() -> subprocess.Popen[bytes]:
+                return subprocess.Popen(  # noqa: S603
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
                     start_new_session=True,
                 )
-                for _ in range(count)
-            ]  # fmt: skip
-        try:
-            yield log
-        finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                for process in processes:
-                    if process.poll() is None:
-                        os.killpg(process.pid, number)  # its nanny and its worker
-                for process in processes:
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(timeout=10)
+
+            def watch() -> None:
+                """A worker's own nanny replaces it; a nanny that has given up is replaced here."""
+                while not ending.wait(1.0):
+                    for place, process in enumerate(processes):
+                        if process.poll() is not None:
+                            processes[place] = start()
+
+            processes = [start() for _ in range(count)]
+            watcher = threading.Thread(target=watch, daemon=True)
+            watcher.start()
+            try:
+                yield log
+            finally:
+                ending.set()
+                watcher.join()
+                for end in (subprocess.Popen.terminate, subprocess.Popen.kill):
+                    for process in processes:
+                        end(process)  # the nanny, with which its worker ends
+                    for process in processes:
+                        with suppress(subprocess.TimeoutExpired):
+                            process.wait(timeout=10)
 
 
 def spread(

@@ -100,8 +100,8 @@ def items_at_once(
 ) -> int:
     """How many items of a batch to solve at once.
 
-    Without a budget all, unless a generous guess comes near half of what is free on the device: then 0.8 of that is
-    the budget. A budget is compared with what one and two items take in a few iterations (`measure_need`).
+    All, unless a generous guess comes near half of the budget. Then what one and two items take in a few iterations
+    (`measure_need`) is compared with it. Without a budget, 0.8 of what is free on the device are taken for one.
     A checkpoint that exists decides: its groups go on.
 
     Raises:
@@ -110,12 +110,11 @@ def items_at_once(
     kept = None if checkpoint is None else _kept(checkpoint, problem.items)
     if kept is not None:
         return kept
-    if budget is None:
-        free = free_on(problem.y.device)
-        guess = IMAGES * size_of(problem.start_like(1)) + DATA * size_of(problem.y[0])
-        if problem.items == 1 or problem.items * guess < free / 2:
-            return problem.items
-        budget = int(SHARE * free)
+    free = free_on(problem.y.device) if budget is None else budget
+    guess = IMAGES * size_of(problem.start_like(1)) + DATA * size_of(problem.y[0])
+    if problem.items * guess < free / 2 or (budget is None and problem.items == 1):
+        return problem.items
+    budget = int(SHARE * free) if budget is None else budget
     need = measure_need(problem, algorithm)
     fits = need.fits(budget)
     if not fits:

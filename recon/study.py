@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recon.archive import FormatError, read_record
 from recon.checkpoint import feed
 from recon.cluster import Answer, connected, spread
 from recon.files import checksum, written_whole
+from recon.groups import SHARE
+from recon.memory import budget_of, free_on
 from recon.parameters import plain
 from recon.priors import Prior
 from recon.scans import ScanOptions, made_prior, solve_file
@@ -144,9 +148,10 @@ def solve_all(
         stop: stopping rule in the place of the algorithm's own.
         seed: of everything random.
         device: where workers solve.
-        memory: most memory that a worker uses for a scan.
+        memory: most memory that a worker uses for a scan; None for what `RECON_MEMORY` says, else for its share of
+            what is free.
         scheduler: address of a running dask scheduler, ``"tcp://host:8786"``; None for workers on this machine.
-        workers: how many of those; None for one a core, and no more than scans.
+        workers: how many of those; None for one a core, one on a GPU, and no more than scans.
         report: also write a ``report.html`` for each scan.
         again: solve scans that are finished too.
         tell: called with each scan when it is done, how many are, and how many there are.
@@ -157,6 +162,8 @@ def solve_all(
         recon.cluster.SchedulerError: nothing answers at that address.
     """
     began = time.perf_counter()
+    if stop is not None and limits:
+        raise TypeError("stop takes the place of limits: give one of the two")
     names = list(prior) if prior is not None and not isinstance(prior, Prior | str) else prior
     options = ScanOptions(
         prior=names,
@@ -178,7 +185,10 @@ def solve_all(
     for scan in result.scans:
         if again or not _recall(scan, digest, report):
             todo[scan.name] = scan
-    count = min(len(todo), workers or os.cpu_count() or 1)
+    on_gpu = device is not None and str(device).startswith("cuda")
+    count = max(1, min(len(todo), workers or (1 if on_gpu else os.cpu_count() or 1)))
+    if scheduler is None and not on_gpu and budget_of(memory) is None:
+        options = dataclasses.replace(options, memory=int(SHARE * free_on(torch.device("cpu")) / count))
     done = len(result.scans) - len(todo)
     _write_books(result, 0.0)  # a run that is killed leaves a folder that is known as a study's
     try:
@@ -212,19 +222,20 @@ def scans_of(study: str | Path | Iterable[str | Path], output: Path) -> list[Sca
             raise ValueError(
                 f"results cannot go into the study itself ({output}): choose a folder beside {root}"
             )
-        files = {
-            path.relative_to(root).with_suffix("").as_posix(): path
+        found = [
+            (path.relative_to(root).with_suffix("").as_posix(), path)
             for path in sorted(root.rglob("*"))
             if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-        }
+        ]
     else:
-        files = {}
-        for path in (Path(item).absolute() for item in study):
-            if not path.is_file():
-                raise FileNotFoundError(f"there is no file {path}")
-            if path.stem in files:
-                raise ValueError(f"two scans are called {path.stem}: rename one, or give their folder")
-            files[path.stem] = path
+        found = [(path.stem, path) for path in (Path(item).absolute() for item in study)]
+    files: dict[str, Path] = {}
+    for name, path in found:
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}")
+        if name in files:
+            raise ValueError(f"two scans are called {name}, {files[name]} and {path}: rename one")
+        files[name] = path
     if not files:
         raise FileNotFoundError(
             f"the study {study} holds no problem file ({', '.join(SUFFIXES)}): `recon simulate` or Problem.save makes "

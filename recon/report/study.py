@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from recon.memory import in_words
 from recon.report.html import Figure, Report, Section, Table, write_report
+from recon.report.methods import with_unit
 
 if TYPE_CHECKING:
     from recon.study import Scan, Study
@@ -30,7 +31,7 @@ def study_report(study: Study, path: Path) -> Path:
         columns=("scan", "status", *metrics, "iterations", "time", "stopped because", "memory", "worker"),
         rows=rows,
         links=links,
-        caption="Scans",
+        caption="Every scan of the study",
         notes=["Scores are means over a scan's images, against the reference in its problem file."]
         if metrics
         else (),
@@ -78,7 +79,7 @@ def _facts(scan: Scan) -> list[str]:
         return [DASH] * 5
     return [
         str(scan.iterations),
-        f"{scan.seconds:.3g} s",
+        with_unit(f"{scan.seconds:.3g}", "s"),
         scan.reason,
         DASH if scan.peak_memory is None else in_words(scan.peak_memory),
         scan.worker,

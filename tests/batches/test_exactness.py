@@ -14,7 +14,7 @@ from recon import registry
 
 SOLVERS = [item.name for item in registry.items("solver")]
 PRIORS = (None, "tv:weight=0.02", "tikhonov:weight=0.1", "nonnegative")
-FIDELITIES = ("gaussian", "poisson:photons=1e4")
+FIDELITIES = ("gaussian", "poisson:photons=1e4", "emission")  # those that are there
 
 
 def data() -> tuple[recon.LinearOperator, torch.Tensor]:
@@ -23,7 +23,7 @@ def data() -> tuple[recon.LinearOperator, torch.Tensor]:
     images[0, 3:8, 2:9] = 0.5
     images[1, 2:4] = 1.0
     images[2] = 0.02  # is done before the others
-    return op, op.measure(images, noise="gaussian:std=0.03", seed=1)
+    return op, op.measure(images, noise="gaussian:std=0.03", seed=1).clamp_min(0)  # as counts are
 
 
 def options_for(name: str) -> dict[str, Any]:

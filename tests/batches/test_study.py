@@ -19,7 +19,7 @@ import torch
 
 import recon
 from recon.cli import main
-from recon.cluster import SchedulerError, connected
+from recon.cluster import SchedulerError, connected, spread
 from recon.study import Scan
 
 STOP = recon.MaxIterations(30)
@@ -203,6 +203,23 @@ def test_the_command_line(study: Path, tmp_path: Path, capfd: pytest.CaptureFixt
     assert main([*call[:-2], "--report"]) == 0
     shown = capfd.readouterr()
     assert shown.out.count("finished before") == 3
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_scan_that_kills_every_worker_fails_alone() -> None:
+    """And so does a nanny, the parent of the worker, that goes with it: another takes its place."""
+    with connected(None, 1) as client:
+        answers = list(spread(client, die, {"deadly": ()}))
+        assert [answer.name for answer in answers] == ["deadly"]
+        assert answers[0].error.startswith("its worker died, as did those that took it over")
+        assert next(iter(spread(client, abs, {"fine": (-1,)}))).value == 1
+        nanny = client.run(os.getppid).popitem()[1]
+        os.kill(nanny, signal.SIGKILL)
+        assert next(iter(spread(client, abs, {"fine": (-2,)}))).value == 2
 
 
 @pytest.mark.slow

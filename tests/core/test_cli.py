@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,37 @@ class TestSimulate:
         assert (result["unit"], result["water"], result["seed"], result["noise"]) == ("1/mm", 0.02, 3, "none")
         assert result["operator"]["name"] == "recon/ct_parallel"
         assert result["operator"]["arguments"]["pixel_size"] == 0.640625
+
+    @pytest.mark.parametrize("options", [(), ("--unit", "1/mm")], ids=["silent", "said"])
+    def test_values_that_are_hardly_attenuation_are_asked_about(
+        self, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    ):
+        """A photograph in [0, 1] would be denser than steel."""
+        np.save("photo.npy", np.linspace(0, 1, 144, dtype=np.float32).reshape(12, 12))
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")  # as on a command line: a line on stderr
+            assert run("simulate", "photo.npy", "--op", "ct_parallel:angles=9", "-o", "a.h5", *options) == 0
+        said = capsys.readouterr().err
+        assert ("does not say its unit" in said and "--unit 1/mm" in said) == (not options)
+        assert recon.Problem.load("a.h5").notes["unit"] == "1/mm"
+
+    def test_a_unit_that_the_file_does_not_say_can_be_said(
+        self, dicom: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        np.save("hu.npy", np.full((12, 12), -500, dtype=np.float32))
+        call = ("--op", "ct_parallel:angles=9", "-o", "a.h5", "--unit")
+        assert answer(capsys, "simulate", "hu.npy", *call, "HU")["water"] == 0.02
+        assert float(recon.Problem.load("a.h5").reference.max()) == pytest.approx(0.01)
+        assert "says that it is in HU, not 1/mm" in complaint(capsys, 2, "simulate", dicom, *call, "1/mm")
+
+    def test_an_earlier_problem_is_replaced_and_that_is_said(
+        self, dicom: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        call = ("simulate", dicom, "--op", "ct_parallel:angles=9", "-o", "a.h5")
+        assert not answer(capsys, *call)["replaced"]
+        assert answer(capsys, *call)["replaced"]
+        assert run(*call) == 0
+        assert "a.h5, in the place of the one that was there" in capsys.readouterr().out
 
     def test_what_the_user_gives_is_kept(self, dicom: Path):
         assert run("simulate", dicom, "--op", "ct_parallel:angles=9,pixel_size=2", "-o", "a.h5") == 0
