@@ -79,7 +79,8 @@ def mr_images(folder: Path | None, side: int) -> tuple[Tensor, Tensor]:
         head = samples.mr_brain().data
         other = samples.kspace_brain().data
         image = recon.operator("mri_cartesian", mask=torch.ones(other.shape)).pinv(other).abs()
-        return _normalised(_tiles(head, side, 2)), _normalised(_tiles(image, side, 1))
+        two_sizes = torch.cat([_tiles(head, side, pool) for pool in (1, 2)])
+        return _normalised(two_sizes), _normalised(_tiles(image, side, 1))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     images = [_tiles(recon.load(path).data.abs(), side, 1) for path in files]
     held = max(1, len(images) // 10)
@@ -130,10 +131,10 @@ def train(
         validation=0,
         loss="mse + 0.1*(1-ssim)",
         image_range=(0.0, 1.0),
-        augment="flip,turns",
+        augment="flip",  # turned images would have aliases along the other axis
         batch=8 if full else 4,
         epochs=arguments.epochs or (200 if full else 40),
-        lr=1e-3 if full else 3e-3,
+        lr=1e-3 if full else 2e-3,
         clip=1.0,
         device=arguments.device if full else "cpu",
         output=arguments.output / f"unet-{name.lower()}",
