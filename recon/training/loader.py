@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recon.linear import LinearOperator
 from recon.simulate import Noise
-from recon.training.objective import Batch, Objective, seeded
+from recon.training.objective import Batch, seeded
 from recon.training.sources import Sample, Unpaired
 from recon.training.transforms import Augmentation
 
@@ -301,7 +301,7 @@ def _as_is(read: Any) -> Any:
     return read
 
 
-def measured_range(source: Any, places: Sequence[int], objective: Objective) -> tuple[float, float]:
+def measured_range(source: Any, places: Sequence[int]) -> tuple[float, float]:
     """(low, high) of the images' values, of 256 of them at most, evenly spread; low is 0 unless values are negative.
 
     Raises:

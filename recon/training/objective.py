@@ -105,6 +105,12 @@ class Setting:
         """Images as a network sees them, ``(N, channels, *spatial)``: for critics and perceptual losses."""
         return self.channels(images)[0]
 
+    def comparable(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Image and target as losses compare them: magnitudes, where a network sees and makes nothing else."""
+        if self.channels.complex_as == "magnitude" and image.is_complex():
+            return image.abs(), target.abs()
+        return image, target
+
     def run(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
         """The network's image of a batch: of its input, or of operator and data for an unrolled network."""
         network = self.network if network is None else network

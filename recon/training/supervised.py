@@ -39,7 +39,7 @@ class Supervised(Objective):
     def step(self, batch: Batch, fit: Fit) -> dict[str, Tensor]:
         """One step of the network."""
         assert batch.target is not None
-        loss = self.loss(self.reconstruct(batch), batch.target)
+        loss = self.loss(*self.setting.comparable(self.reconstruct(batch), batch.target))
         fit.minimise("network", loss)
         return {"loss": loss.detach()}
 

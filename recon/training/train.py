@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision, Precision
 from torch import nn
 
-from recon import registry
-from recon.channels import ImageChannels, channels_of, is_conditioned, needs_operator
-from recon.learned import LearnedPrior, operator_digest
+from recon.channels import channels_of
+from recon.learned import LearnedPrior
 from recon.linear import LinearOperator
-from recon.model_files import card_of, save_model
-from recon.provenance import describe, environment, plain
+from recon.model_files import save_model
 from recon.simulate import as_noise
 from recon.solving import Named
 from recon.training.fit import FitLoop, Options
 from recon.training.loader import Loader, measured_range
-from recon.training.losses import as_loss
 from recon.training.objective import Objective, Setting
-from recon.training.sources import Images, Pairs, Unpaired, as_source, split
+from recon.training.record import fingerprint_of, prior_of, record_of
+from recon.training.setup import (
+    check_numbers,
+    check_source,
+    checked_range,
+    launched_fabric,
+    made_network,
+    made_objective,
+    needs_of,
+    output_folder,
+    source_and_operator,
+    validation_of,
+)
 from recon.training.transforms import as_augmentation
 from recon.training.validation import Validation
-
-WATER = 0.02  # 1/mm, at an effective energy of about 65 keV
-PRECISIONS: dict[str, Literal["16-mixed", "bf16-mixed"] | None] = {
-    "32": None,
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-}
 
 
 def train(
@@ -145,332 +141,64 @@ def train(
         recon.checkpoint.CheckpointError: `output` holds a damaged checkpoint, or one of another training.
         recon.training.fit.TrainingError: the loss became infinite or NaN.
     """
-    _check_numbers(
+    check_numbers(
         epochs=epochs, batch=batch, accumulate=accumulate, patches=patches, validate_every=validate_every
     )
-    goal = _objective(objective, loss)
-    source, operator, water, unit = _source_and_operator(data, op, water, unit)
-    _check_source(source, goal, operator)
-    held_out, places, held = _validation(source, validation, seed, goal, operator, water)
+    goal = made_objective(objective, loss)
+    source, operator, water, unit = source_and_operator(data, op, water, unit)
+    check_source(source, goal, operator)
+    held_out, places, held = validation_of(source, validation, seed, goal, operator, water)
     first = source.sample(places[0])
     shown = first.target if first.target is not None else first.input
-    complex_images = bool(shown is not None and shown.is_complex()) or (
-        operator is not None and operator.domain == "complex"
-    )
+    complex_images = shown.is_complex() or (operator is not None and operator.domain == "complex")
+    options = Options(
+        epochs, lr, optimiser, schedule, clip, accumulate, ema, patience, monitor, checkpoint_seconds,
+        validate_every, progress, tensorboard, callback,
+    )  # fmt: skip
+    fabric = launched_fabric(device, devices, nodes, precision)
+    if batch % fabric.world_size:
+        raise ValueError(f"batch={batch} cannot be shared by {fabric.world_size} processes equally")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = _network(network, complex_images and complex_as in ("auto", "channels"))
-        channels = channels_of(made, complex_as)
-        bounds = (
-            measured_range(source, places, goal)
-            if image_range is None
-            else _range(image_range, complex_images)
-        )
-        fabric = _fabric(device, devices, nodes, precision)
-        if batch % fabric.world_size:
-            raise ValueError(f"batch={batch} cannot be shared by {fabric.world_size} processes equally")
-        made = made.to(fabric.device)
+        made = made_network(network, complex_images and complex_as in ("auto", "channels")).to(fabric.device)
         operator = None if operator is None else operator.to(fabric.device)
+        given = None if image_range is None else checked_range(image_range, complex_images)
         shared: dict[str, Any] = {
             "batch_size": batch,
-            "image_range": bounds,
-            "range_given": image_range is not None,
+            "image_range": measured_range(source, places) if given is None else given,
+            "range_given": given is not None,
             "op": operator,
             "noise": None if noise is None else as_noise(noise),
             "pinv": dict(pinv or {}),
             "patch": patch,
             "device": fabric.device,
-            "needs": _needs(goal, made),
+            "needs": needs_of(goal, made),
             "workers": workers,
             "seed": seed,
         }
-        loader = Loader(
-            source,
-            places,
-            augmentation=as_augmentation(augment),
-            independent=independent,
-            patches=patches,
-            rank=fabric.global_rank,
-            ranks=fabric.world_size,
-            **shared,
+        alone = len(held) < fabric.world_size  # fewer images than processes: each measures all
+        share: dict[str, Any] = {"rank": fabric.global_rank, "ranks": fabric.world_size}
+        checks = (
+            Validation(Loader(held_out, held, fixed=True, **({} if alone else share), **shared))
+            if held
+            else None
         )
-        checks = None
-        if held_out is not None and held:
-            alone = len(held) < fabric.world_size  # fewer images than processes: each measures all
-            rank, ranks = (0, 1) if alone else (fabric.global_rank, fabric.world_size)
-            checks = Validation(Loader(held_out, held, fixed=True, rank=rank, ranks=ranks, **shared))
-        setting = Setting(
-            network=made,
-            channels=channels,
-            shape=(),
-            complex_images=complex_images,
-            op=operator,
-            seed=seed,
-            autocast=fabric.autocast,
-        )
+        shared |= {"augmentation": as_augmentation(augment), "independent": independent, "patches": patches}
+        loader = Loader(source, places, **share, **shared)
         trial = next(loader.epoch(0))
         sample = trial.target if trial.target is not None else trial.input
         assert sample is not None
-        setting.shape = tuple(sample.shape[1:])
+        channels, shape = channels_of(made, complex_as), tuple(sample.shape[1:])
+        setting = Setting(made, channels, shape, complex_images, operator, seed, fabric.autocast)
         goal.prepare(setting)
         for module in goal.modules().values():
             module.to(fabric.device)
-        options = Options(
-            epochs, lr, optimiser, schedule, clip, accumulate, ema, patience, monitor, checkpoint_seconds,
-            validate_every, progress, tensorboard, callback,
-        )  # fmt: skip
-        record = _record(
-            made, goal, source, len(places), len(held), operator, noise, loader, options, precision
-        )
-        folder = _folder(output, resume, fabric)
-        loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, _fingerprint(record, trial))
+        record = record_of(setting, goal, source, len(held), loader, options, precision)
+        folder = output_folder(output, resume, fabric)
+        loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, fingerprint_of(record, trial))
         loop.run()
-    prior = _prior(loop, goal, channels, bounds, unit, operator, record, about)
+    prior = prior_of(loop, goal, unit, record, about)
     if folder is not None and fabric.is_global_zero:
         save_model(prior, folder, half=half)
     fabric.barrier()
     return prior
-
-
-def _check_numbers(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {number!r}")
-
-
-def _objective(objective: Any, loss: Any) -> Objective:
-    """The objective; a loss given beside its name is its argument."""
-    if isinstance(objective, str | tuple):
-        extra = {} if loss is None else {"loss": loss if isinstance(loss, str) else as_loss(loss)}
-        objective = registry.make("objective", objective, **extra)
-    elif loss is not None:
-        raise TypeError("the objective is an object already: give the loss to it, and leave loss out")
-    if not isinstance(objective, Objective):
-        raise TypeError(f"the objective must be a recon.Objective or a name, got {type(objective).__name__}")
-    return objective
-
-
-def _source_and_operator(
-    data: Any, op: Any, water: float | None, unit: str
-) -> tuple[Any, LinearOperator | None, float | None, str]:
-    """Samples and operator; one that is named gets the images' shape and pixel size, and CT takes HU as 1/mm."""
-    if not isinstance(op, str | tuple):
-        source = as_source(data, op=op, water=water)
-        operator = getattr(source, "operator", None) if op is None else op
-        return source, operator, water, unit
-    name, given = registry._read_spec("operator", op)
-    found = registry.find("operator", name)
-    is_ct = "ct" in found.entry.tags
-    water = WATER if water is None and is_ct else water
-    source = as_source(data, water=water)
-    if isinstance(source, Pairs):
-        operator = registry.make("operator", op)
-        return as_source(data, op=operator, water=water), operator, water, unit
-    declared = {parameter.name for parameter in found.parameters()}
-    arguments = dict(given)
-    if "shape" in declared and "shape" not in given:
-        image = source.sample(0).target
-        arguments["shape"] = tuple(image.shape[-2:])
-    sizes = sorted(getattr(getattr(source, "items", None), "pixel_sizes", ()))
-    if "pixel_size" in declared and "pixel_size" not in given and sizes:
-        if len(sizes) > 1:
-            raise ValueError(
-                f"{source.description} have pixels from {sizes[0]:g} to {sizes[-1]:g} mm, an operator has one size: "
-                f"say which to take for all, {name}:pixel_size={sizes[0]:g}"
-            )
-        arguments["pixel_size"] = sizes[0]
-    return source, registry.make("operator", (name, arguments)), water, unit or ("1/mm" if is_ct else "")
-
-
-def _network(network: Any, two_channels: bool) -> nn.Module:
-    """The network; one made by name gets two channels for complex images unless the name says otherwise."""
-    if isinstance(network, nn.Module):
-        return network
-    if isinstance(network, str | tuple):
-        extra: dict[str, Any] = {}
-        if two_channels:
-            name, given = registry._read_spec("network", network)
-            takes = {parameter.name for parameter in registry.find("network", name).parameters()}
-            extra = {"in_channels": 2} if "in_channels" in takes and "in_channels" not in given else {}
-        network = registry.make("network", network, **extra)
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"the network must be a torch.nn.Module or a name, got {type(network).__name__}")
-    return network
-
-
-def _check_source(source: Any, goal: Objective, op: LinearOperator | None) -> None:
-    name = type(goal).__name__
-    if goal.unpaired != isinstance(source, Unpaired):
-        wanted = (
-            "unpaired data, recon.training.sources.Unpaired(inputs, targets)" if goal.unpaired else "pairs"
-        )
-        raise TypeError(f"{name} trains on {wanted}, got {source.description}")
-    if not len(source):
-        raise ValueError(f"{source.description}: nothing to train on")
-    if "input" in goal.needs and isinstance(source, Images) and op is None:
-        raise ValueError(
-            f"{name} starts from degraded images, but there are true images alone: give op=... (and noise=...) to "
-            "simulate data of them, or pairs (degraded, true)"
-        )
-
-
-def _needs(goal: Objective, network: nn.Module) -> tuple[str, ...]:
-    return tuple({*goal.needs, *(("data",) if needs_operator(network) else ())})
-
-
-def _validation(
-    source: Any, validation: Any, seed: int, goal: Objective, op: LinearOperator | None, water: float | None
-) -> tuple[Any, list[int], list[int]]:
-    """What is validated on, places to train on, places to validate on."""
-    if isinstance(validation, int | float) and not isinstance(validation, bool):
-        if goal.unpaired:  # an unpaired target is no truth to measure against
-            return None, list(range(len(source))), []
-        places, held = split(source, float(validation), seed)
-        return source, places, held
-    other = as_source(validation, op=op, label="validation", water=water)
-    return other, list(range(len(source))), list(range(len(other)))
-
-
-def _range(bounds: Any, complex_images: bool) -> tuple[float, float]:
-    low, high = (float(bound) for bound in bounds)
-    if not (-float("inf") < low < high < float("inf")):
-        raise ValueError(f"image_range must be (low, high) with low < high, got {bounds}")
-    if complex_images and low != 0:
-        raise ValueError(f"of complex images image_range is that of the magnitude, (0, high), got {bounds}")
-    return low, high
-
-
-def _fabric(device: str, devices: int | str, nodes: int, precision: str) -> Fabric:
-    """Devices, processes and precision, launched."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} cannot be used here: there is no CUDA; say device='cpu'")
-    started = os.environ.get("LOCAL_WORLD_SIZE")  # by torchrun
-    if started is not None:
-        devices, nodes = int(started), int(os.environ["WORLD_SIZE"]) // int(started)
-    count: Any = 1 if devices == "auto" else int(devices)
-    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device.split(":")[0]
-    if ":" in device:
-        count = [int(device.split(":")[1])]
-    mixed = PRECISIONS[precision]
-    several = started is not None or (isinstance(count, int) and count * nodes > 1)
-    fabric = Fabric(
-        accelerator=kind,
-        devices=count,
-        num_nodes=nodes,
-        strategy="ddp" if several else "auto",
-        # an object, as fabric's own name for it refuses fp16 on a CPU, which torch can
-        plugins=Precision() if mixed is None else MixedPrecision(mixed, kind),
-    )
-    fabric.launch()
-    return fabric
-
-
-def _folder(output: str | Path | None, resume: bool, fabric: Fabric) -> Path | None:
-    """The folder to write to; without `resume` its checkpoints go."""
-    if output is None:
-        return None
-    folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file, but a model is a folder: choose another name")
-    if not resume and fabric.is_global_zero:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    fabric.barrier()
-    return folder
-
-
-def _record(
-    network: nn.Module,
-    goal: Objective,
-    source: Any,
-    training: int,
-    held: int,
-    op: LinearOperator | None,
-    noise: Any,
-    loader: Loader,
-    options: Options,
-    precision: str,
-) -> dict[str, Any]:
-    """What was trained, on what, and how, as plain values: part of the card, and what a checkpoint belongs to."""
-    schedule = options.schedule or "the objective's"
-    endless = schedule.startswith("constant")
-    return {
-        **card_of(network),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "objective": plain(goal.describe()),
-        "data": {
-            "source": source.description,
-            "trained on": training,
-            "validated on": held,
-            "noise": None if noise is None else as_noise(noise).description,
-            "operator": None if op is None else operator_digest(op),
-            "image range": list(loader.image_range),
-            "augmentation": plain(vars(loader.augmentation)),
-            "independent": loader.independent,
-            "patch": loader.patch,
-            "patches": loader.patches,
-            "pinv": plain(loader.pinv),
-        },
-        "training": {
-            "epochs": 0 if endless else options.epochs,
-            "batch": loader.batch_size,
-            "lr": options.lr,
-            "optimiser": options.optimiser,
-            "schedule": schedule,
-            "clip": options.clip,
-            "accumulate": options.accumulate,
-            "ema": options.ema,
-            "precision": precision,
-            "seed": loader.seed,
-        },
-    }
-
-
-def _fingerprint(record: dict[str, Any], trial: Any) -> str:
-    """A digest of the settings and of the first batch: other data are found by it."""
-    from recon.checkpoint import feed
-
-    digest = hashlib.sha256(json.dumps(plain(record), sort_keys=True).encode())
-    feed(digest, [tensor for tensor in (trial.target, trial.data) if tensor is not None and trial.op is None])
-    return digest.hexdigest()
-
-
-def _prior(
-    loop: FitLoop,
-    goal: Objective,
-    channels: ImageChannels,
-    bounds: tuple[float, float],
-    unit: str,
-    op: LinearOperator | None,
-    record: dict[str, Any],
-    about: dict[str, Any] | None,
-) -> LearnedPrior:
-    """The trained network with its card."""
-    network = loop.setting.network
-    best = next((row for row in loop.history if row["epoch"] == loop.best_epoch), None)
-    last = loop.history[-1] if loop.history else {}
-    training = {**record["training"], "epochs": loop.epoch, "stopped by": loop.stopped or "all epochs done"}
-    card = {
-        "architecture": record["architecture"],
-        "objective": record["objective"],
-        "data": record["data"],
-        "training": {**training, "steps": loop.steps, "seconds": round(loop.seconds, 1)},
-        "metrics": plain(best or last),
-        "versions": environment(),
-        **(about or {}),
-    }
-    trained = (
-        {"digest": operator_digest(op), "description": describe("operator", op)} if op is not None else None
-    )
-    levels = getattr(goal, "sigma_range", None) if is_conditioned(network) else None
-    return LearnedPrior(
-        network.cpu() if network is not None else network,
-        image_range=bounds,
-        unit=unit,
-        complex_as=channels.complex_as,
-        sigma_range=levels,
-        end_to_end=goal.end_to_end,
-        operator=trained if goal.end_to_end else None,
-        card=card,
-    )

@@ -1,0 +1,179 @@
+"""Everything that a training is made of, from what a user gives: checked, found, made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision, Precision
+from torch import nn
+
+from recon import registry
+from recon.channels import needs_operator
+from recon.linear import LinearOperator
+from recon.training.losses import as_loss
+from recon.training.objective import Objective
+from recon.training.sources import Images, Pairs, Unpaired, as_source, split
+
+WATER = 0.02  # 1/mm, at an effective energy of about 65 keV
+PRECISIONS: dict[str, Literal["16-mixed", "bf16-mixed"] | None] = {
+    "32": None,
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+
+
+def check_numbers(**numbers: int) -> None:
+    """Refuse anything but whole numbers from 1 on."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {number!r}")
+
+
+def made_objective(objective: Any, loss: Any) -> Objective:
+    """The objective; a loss given beside its name is its argument."""
+    if isinstance(objective, str | tuple):
+        extra = {} if loss is None else {"loss": loss if isinstance(loss, str) else as_loss(loss)}
+        objective = registry.make("objective", objective, **extra)
+    elif loss is not None:
+        raise TypeError("the objective is an object already: give the loss to it, and leave loss out")
+    if not isinstance(objective, Objective):
+        raise TypeError(f"the objective must be a recon.Objective or a name, got {type(objective).__name__}")
+    return objective
+
+
+def source_and_operator(
+    data: Any, op: Any, water: float | None, unit: str
+) -> tuple[Any, LinearOperator | None, float | None, str]:
+    """Samples and operator; one that is named gets the images' shape and pixel size, and CT takes HU as 1/mm."""
+    if not isinstance(op, str | tuple):
+        source = as_source(data, op=op, water=water)
+        operator = getattr(source, "operator", None) if op is None else op
+        return source, operator, water, unit
+    name, given = registry._read_spec("operator", op)
+    found = registry.find("operator", name)
+    is_ct = "ct" in found.entry.tags
+    water = WATER if water is None and is_ct else water
+    source = as_source(data, water=water)
+    if isinstance(source, Pairs):
+        operator = registry.make("operator", op)
+        return as_source(data, op=operator, water=water), operator, water, unit
+    declared = {parameter.name for parameter in found.parameters()}
+    arguments = dict(given)
+    if "shape" in declared and "shape" not in given:
+        image = source.sample(0).target
+        arguments["shape"] = tuple(image.shape[-2:])
+    sizes = sorted(getattr(getattr(source, "items", None), "pixel_sizes", ()))
+    if "pixel_size" in declared and "pixel_size" not in given and sizes:
+        if len(sizes) > 1:
+            raise ValueError(
+                f"{source.description} have pixels from {sizes[0]:g} to {sizes[-1]:g} mm, an operator has one size: "
+                f"say which to take for all, {name}:pixel_size={sizes[0]:g}"
+            )
+        arguments["pixel_size"] = sizes[0]
+    return source, registry.make("operator", (name, arguments)), water, unit or ("1/mm" if is_ct else "")
+
+
+def made_network(network: Any, two_channels: bool) -> nn.Module:
+    """The network; one made by name gets two channels for complex images unless the name says otherwise."""
+    if isinstance(network, nn.Module):
+        return network
+    if isinstance(network, str | tuple):
+        extra: dict[str, Any] = {}
+        if two_channels:
+            name, given = registry._read_spec("network", network)
+            takes = {parameter.name for parameter in registry.find("network", name).parameters()}
+            extra = {"in_channels": 2} if "in_channels" in takes and "in_channels" not in given else {}
+        network = registry.make("network", network, **extra)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"the network must be a torch.nn.Module or a name, got {type(network).__name__}")
+    return network
+
+
+def check_source(source: Any, goal: Objective, op: LinearOperator | None) -> None:
+    """Refuse samples that the objective cannot train on."""
+    name = type(goal).__name__
+    if goal.unpaired != isinstance(source, Unpaired):
+        wanted = (
+            "unpaired data, recon.training.sources.Unpaired(inputs, targets)" if goal.unpaired else "pairs"
+        )
+        raise TypeError(f"{name} trains on {wanted}, got {source.description}")
+    if not len(source):
+        raise ValueError(f"{source.description}: nothing to train on")
+    if "input" in goal.needs and isinstance(source, Images) and op is None:
+        raise ValueError(
+            f"{name} starts from degraded images, but there are true images alone: give op=... (and noise=...) to "
+            "simulate data of them, or pairs (degraded, true)"
+        )
+
+
+def needs_of(goal: Objective, network: nn.Module) -> tuple[str, ...]:
+    """What batches must hold."""
+    return tuple({*goal.needs, *(("data",) if needs_operator(network) else ())})
+
+
+def validation_of(
+    source: Any, validation: Any, seed: int, goal: Objective, op: LinearOperator | None, water: float | None
+) -> tuple[Any, list[int], list[int]]:
+    """What is validated on, places to train on, places to validate on."""
+    if isinstance(validation, int | float) and not isinstance(validation, bool):
+        if goal.unpaired:  # an unpaired target is no truth to measure against
+            return None, list(range(len(source))), []
+        places, held = split(source, float(validation), seed)
+        return source, places, held
+    other = as_source(validation, op=op, label="validation", water=water)
+    return other, list(range(len(source))), list(range(len(other)))
+
+
+def checked_range(bounds: Any, complex_images: bool) -> tuple[float, float]:
+    """The range of the images, as given."""
+    low, high = (float(bound) for bound in bounds)
+    if not (-float("inf") < low < high < float("inf")):
+        raise ValueError(f"image_range must be (low, high) with low < high, got {bounds}")
+    if complex_images and low != 0:
+        raise ValueError(f"of complex images image_range is that of the magnitude, (0, high), got {bounds}")
+    return low, high
+
+
+def launched_fabric(device: str, devices: int | str, nodes: int, precision: str) -> Fabric:
+    """Devices, processes and precision, launched."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} cannot be used here: there is no CUDA; say device='cpu'")
+    started = os.environ.get("LOCAL_WORLD_SIZE")  # by torchrun
+    if started is not None:
+        devices, nodes = int(started), int(os.environ["WORLD_SIZE"]) // int(started)
+    count: Any = 1 if devices == "auto" else int(devices)
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device.split(":")[0]
+    if ":" in device:
+        count = [int(device.split(":")[1])]
+    mixed = PRECISIONS[precision]
+    several = started is not None or (isinstance(count, int) and count * nodes > 1)
+    fabric = Fabric(
+        accelerator=kind,
+        devices=count,
+        num_nodes=nodes,
+        strategy="ddp" if several else "auto",
+        # an object, as fabric's own name for it refuses fp16 on a CPU, which torch can
+        plugins=Precision() if mixed is None else MixedPrecision(mixed, kind),
+    )
+    fabric.launch()
+    return fabric
+
+
+def output_folder(output: str | Path | None, resume: bool, fabric: Fabric) -> Path | None:
+    """The folder to write to; without `resume` its checkpoints go."""
+    if output is None:
+        return None
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file, but a model is a folder: choose another name")
+    if not resume and fabric.is_global_zero:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    fabric.barrier()
+    return folder
