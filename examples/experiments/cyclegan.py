@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from low_dose_slices import HU, Pairs, low_dose_pairs, patients
-from result_tables import save_curves, table, write_results
+from result_tables import read_log, save_curves, table, write_results
 
 import recon
 from recon.metric_presets import preset
@@ -22,6 +22,7 @@ from recon.report import save_comparison
 from recon.training import CycleGAN, Unpaired
 
 PUBLISHED = {"low dose": (34.17, 0.893), "CycleGAN": (37.50, 0.954), "supervised L1": (13.28, 0.374)}
+FOLDERS = {"CycleGAN": "cyclegan", "supervised L1": "supervised"}
 METRICS = (PSNR(data_range=1.0), SSIM(data_range=1.0), RMSE())
 DIFFERENCES = """Why the numbers differ from the published ones:
 
@@ -50,12 +51,12 @@ def main() -> None:
     scans, held = patients(arguments.images)
     training = low_dose_pairs(scans, photons=photons, seed=0, **size)
     test = low_dose_pairs(held, photons=photons, seed=1000, **size)
-    logs: dict[str, list[dict[str, float]]] = {"CycleGAN": [], "supervised L1": []}
     began = time.perf_counter()
     priors = {
-        "CycleGAN": unsupervised(training, test, arguments, logs["CycleGAN"]),
-        "supervised L1": supervised(training, test, arguments, logs["supervised L1"]),
+        "CycleGAN": unsupervised(training, test, arguments),
+        "supervised L1": supervised(training, test, arguments),
     }
+    logs = {name: read_log(arguments.output / folder) for name, folder in FOLDERS.items()}
     report(arguments, training, test, priors, logs, time.perf_counter() - began)
 
 
@@ -66,7 +67,7 @@ def network(full: bool) -> str:
     return "wgan_vgg_generator:channels=16,depth=6,residual=true,last_relu=false"
 
 
-def settings(arguments: argparse.Namespace, name: str, log: list) -> dict:
+def settings(arguments: argparse.Namespace, name: str) -> dict:
     """What both trainings share."""
     full = arguments.full
     return {
@@ -79,13 +80,10 @@ def settings(arguments: argparse.Namespace, name: str, log: list) -> dict:
         "monitor": "last",
         "device": arguments.device if full else "cpu",
         "output": arguments.output / name,
-        "callback": log.append,
     }
 
 
-def unsupervised(
-    training: Pairs, test: Pairs, arguments: argparse.Namespace, log: list
-) -> recon.LearnedPrior:
+def unsupervised(training: Pairs, test: Pairs, arguments: argparse.Namespace) -> recon.LearnedPrior:
     """Low dose of one half of the slices, full dose of the other: no slice is seen at both."""
     objective = CycleGAN(critic="patchgan" if arguments.full else "patchgan:channels=16,layers=1")
     return recon.train(
@@ -94,11 +92,11 @@ def unsupervised(
         validation=(test.low, test.high),
         objective=objective,
         lr=None if arguments.full else {"network": 1e-3, "critics": 1e-3},
-        **settings(arguments, "cyclegan", log),
+        **settings(arguments, "cyclegan"),
     )
 
 
-def supervised(training: Pairs, test: Pairs, arguments: argparse.Namespace, log: list) -> recon.LearnedPrior:
+def supervised(training: Pairs, test: Pairs, arguments: argparse.Namespace) -> recon.LearnedPrior:
     """The same network on as many pairs: the first half of the slices, at both doses."""
     return recon.train(
         network(arguments.full),
@@ -108,7 +106,7 @@ def supervised(training: Pairs, test: Pairs, arguments: argparse.Namespace, log:
         lr=2e-4 if arguments.full else 2e-3,
         optimiser="adam:betas=(0.5,0.999)",
         schedule="linear:start=0.5",
-        **settings(arguments, "supervised", log),
+        **settings(arguments, "supervised"),
     )
 
 

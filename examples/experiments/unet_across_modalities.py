@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from low_dose_slices import BRIGHTEST, WATER, patients
 from recon_data import samples
-from result_tables import save_curves, table, write_results
+from result_tables import read_log, save_curves, table, write_results
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -56,9 +56,9 @@ def main() -> None:
     priors = {}
     began = time.perf_counter()
     for name, kinds in (("MRI", ["MRI"]), ("CT", ["CT"]), ("both", ["MRI", "CT"])):
-        logs[name] = []
         low, high = (torch.cat([pairs[kind][0][place] for kind in kinds]) for place in (1, 2))
-        priors[name] = train(name, low, high, arguments, logs[name])
+        priors[name] = train(name, low, high, arguments)
+        logs[name] = read_log(arguments.output / f"unet-{name.lower()}")
     report(arguments, operators, pairs, priors, logs, time.perf_counter() - began)
 
 
@@ -120,9 +120,7 @@ def simulated(op: recon.LinearOperator, truth: Tensor, name: str, seed: int) -> 
     return data, direct.abs() if direct.is_complex() else direct, truth
 
 
-def train(
-    name: str, low: Tensor, high: Tensor, arguments: argparse.Namespace, log: list
-) -> recon.LearnedPrior:
+def train(name: str, low: Tensor, high: Tensor, arguments: argparse.Namespace) -> recon.LearnedPrior:
     """The U-Net with batch norm on pairs, by the mixed loss of pixels and structure."""
     full = arguments.full
     return recon.train(
@@ -138,7 +136,6 @@ def train(
         clip=1.0,
         device=arguments.device if full else "cpu",
         output=arguments.output / f"unet-{name.lower()}",
-        callback=log.append,
     )
 
 
