@@ -139,7 +139,7 @@ def report(arguments, training: Pairs, test: Pairs, priors, logs, seconds: float
         f"{len(logs['WGAN-VGG'])} epochs each, {seconds:.0f} s for the four; VGG-19 with {weights}."
     )
     if not arguments.full:
-        text += " Small networks, patches of 32 pixels, an early VGG layer, a critic of weight 0.01: a check that everything works."
+        text += " Small networks, patches of 32 pixels, an early VGG layer, a critic of weight 0.01: a smoke test."
     write_results(
         arguments.output,
         "WGAN-VGG and its relatives on quarter-dose CT",
