@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test test-core test-bridges test-slow lint types docs wheel benchmark peers clean
+.PHONY: setup demo test test-core test-bridges test-slow lint types docs wheel benchmark peers train-denoiser clean
 
 setup: $(STAMP)
 
@@ -54,6 +54,9 @@ benchmark: peers
 	    ../$(BIN)/python -W ignore $$name.py --json results/$$name.json || exit 1; done
 	cd benchmarks && ../$(BIN)/python -W ignore projectors.py --geometry fan --json results/projectors_fan.json
 	OMP_NUM_THREADS=1 $(BIN)/recon benchmark ellipses --json > benchmarks/results/.ellipses && mv benchmarks/results/.ellipses benchmarks/results/ellipses.json
+
+train-denoiser: setup  # IMAGES=folder of the files that the script names; half an hour on one core
+	OMP_NUM_THREADS=1 $(BIN)/python examples/experiments/train_denoiser.py $(IMAGES) $(or $(OUTPUT),drunet)
 
 clean:
 	rm -rf $(VENV) dist build demo-out site .cache

@@ -39,6 +39,7 @@ def save_model(prior: LearnedPrior, folder: str | Path, *, half: bool = False) -
     }
     with written_whole(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"format": FORMAT})
+        temporary.chmod(0o644)  # safetensors' own files are for their owner alone
         digest = _sha256(temporary)
     card = {
         "format": FORMAT,

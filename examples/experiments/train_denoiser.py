@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 import recon
+from recon.training import Images
 
 WATER, BRIGHTEST = 0.02, 0.04  # 1/mm: what becomes 1
 CREDITS = (
@@ -64,15 +65,16 @@ def main():
     parser.add_argument("images", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--network", default="drunet:channels=(24,48,72),blocks=2,shuffle=2,residual=true")
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=220)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     training, validation = images(arguments.images)
+    text = f"{len(training)} planes of photographs, CT and MR slices: those of TRAINING in train_denoiser.py"
     prior = recon.train(
         arguments.network,
-        data=training,
+        data=Images(training, text),
         validation=validation,
         image_range=(0.0, 1.0),
         objective="denoising:sigma_low=0.002,sigma_high=0.2,spread=log",
