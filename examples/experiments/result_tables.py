@@ -1,5 +1,6 @@
 """Tables of results as Markdown, and curves of the losses, for the experiments beside this file."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def write_results(folder: Path, title: str, parts: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(folder / "results.md") as path:
         path.write_text("\n\n".join([f"# {title}", *parts]) + "\n", "utf-8")
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """What a training logged, one row an epoch, whether it was stopped in between or not."""
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 def save_curves(path: Path, logs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> None:

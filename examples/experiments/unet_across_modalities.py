@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from low_dose_slices import BRIGHTEST, WATER, patients
 from recon_data import samples
-from result_tables import save_curves, table, write_results
+from result_tables import read_log, save_curves, table, write_results
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -56,9 +56,9 @@ def main() -> None:
     priors = {}
     began = time.perf_counter()
     for name, kinds in (("MRI", ["MRI"]), ("CT", ["CT"]), ("both", ["MRI", "CT"])):
-        logs[name] = []
         low, high = (torch.cat([pairs[kind][0][place] for kind in kinds]) for place in (1, 2))
-        priors[name] = train(name, low, high, arguments, logs[name])
+        priors[name] = train(name, low, high, arguments)
+        logs[name] = read_log(arguments.output / f"unet-{name.lower()}")
     report(arguments, operators, pairs, priors, logs, time.perf_counter() - began)
 
 
@@ -79,7 +79,8 @@ def mr_images(folder: Path | None, side: int) -> tuple[Tensor, Tensor]:
         head = samples.mr_brain().data
         other = samples.kspace_brain().data
         image = recon.operator("mri_cartesian", mask=torch.ones(other.shape)).pinv(other).abs()
-        return _normalised(_tiles(head, side, 2)), _normalised(_tiles(image, side, 1))
+        two_sizes = torch.cat([_tiles(head, side, pool) for pool in (1, 2)])
+        return _normalised(two_sizes), _normalised(_tiles(image, side, 1))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     images = [_tiles(recon.load(path).data.abs(), side, 1) for path in files]
     held = max(1, len(images) // 10)
@@ -119,9 +120,7 @@ def simulated(op: recon.LinearOperator, truth: Tensor, name: str, seed: int) -> 
     return data, direct.abs() if direct.is_complex() else direct, truth
 
 
-def train(
-    name: str, low: Tensor, high: Tensor, arguments: argparse.Namespace, log: list
-) -> recon.LearnedPrior:
+def train(name: str, low: Tensor, high: Tensor, arguments: argparse.Namespace) -> recon.LearnedPrior:
     """The U-Net with batch norm on pairs, by the mixed loss of pixels and structure."""
     full = arguments.full
     return recon.train(
@@ -130,14 +129,13 @@ def train(
         validation=0,
         loss="mse + 0.1*(1-ssim)",
         image_range=(0.0, 1.0),
-        augment="flip,turns",
+        augment="flip",  # turned images would have aliases along the other axis
         batch=8 if full else 4,
         epochs=arguments.epochs or (200 if full else 40),
-        lr=1e-3 if full else 3e-3,
+        lr=1e-3 if full else 2e-3,
         clip=1.0,
         device=arguments.device if full else "cpu",
         output=arguments.output / f"unet-{name.lower()}",
-        callback=log.append,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from low_dose_slices import HU, Pairs, low_dose_pairs, patients
-from result_tables import save_curves, table, write_results
+from result_tables import read_log, save_curves, table, write_results
 
 import recon
 from recon.metrics import PSNR, RMSE, SSIM
@@ -66,8 +66,8 @@ def main() -> None:
     priors = {}
     began = time.perf_counter()
     for name in SYSTEMS:
-        logs[name] = []
-        priors[name] = train(name, training, test, arguments, logs[name])
+        priors[name] = train(name, training, test, arguments)
+        logs[name] = read_log(arguments.output / name.lower())
     seconds = time.perf_counter() - began
     report(arguments, training, test, priors, logs, seconds)
 
@@ -83,9 +83,7 @@ def data(folder: Path | None, full: bool) -> tuple[Pairs, Pairs]:
     )
 
 
-def train(
-    name: str, training: Pairs, test: Pairs, arguments: argparse.Namespace, log: list
-) -> recon.LearnedPrior:
+def train(name: str, training: Pairs, test: Pairs, arguments: argparse.Namespace) -> recon.LearnedPrior:
     """One system; everything but content and critic is the same for the four."""
     content, critic = SYSTEMS[name]
     loss = as_loss("mse") if content == "mse" else VGG19(arguments.vgg, layer=34 if arguments.full else 7)
@@ -121,7 +119,6 @@ def train(
         monitor="last",
         device=arguments.device if full else "cpu",
         output=arguments.output / name.lower(),
-        callback=log.append,
     )
 
 
@@ -142,9 +139,7 @@ def report(arguments, training: Pairs, test: Pairs, priors, logs, seconds: float
         f"{len(logs['WGAN-VGG'])} epochs each, {seconds:.0f} s for the four; VGG-19 with {weights}."
     )
     if not arguments.full:
-        text += (
-            " Small networks, patches of 32 pixels, a critic of weight 0.001: a check that everything works."
-        )
+        text += " Small networks, patches of 32 pixels, an early VGG layer, a critic of weight 0.01: a smoke test."
     write_results(
         arguments.output,
         "WGAN-VGG and its relatives on quarter-dose CT",

