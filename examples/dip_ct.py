@@ -12,7 +12,7 @@ from recon.report import save_comparison
 chest = samples.ct_chest()
 mu = chest.attenuation().reshape(64, 8, 64, 8).mean((1, 3))  # 1/mm
 ct = recon.operator("ct_parallel", shape=mu.shape, pixel_size=8 * chest.pixel_size[0], angles=20)
-sinogram = ct.measure(mu, noise=recon.noise("gaussian", std=0.1), seed=0)
+sinogram = ct.measure(mu, noise=recon.noise("gaussian", std=0.4), seed=0)
 network = recon.prior("dip", filters=(16, 32, 32), skip=0, depth=8)
 solver, stop = recon.solver("dip", lr=0.01, reg_noise=0.0), recon.MaxIterations(300)
 solutions = {

@@ -117,7 +117,8 @@ class DIP:
         backtrack: rise of the loss in dB that brings kept weights back; 0 for never.
         held_out: share of the samples kept back from the fit, for the stopping rule `HeldOut`.
         warm_start: most iterations that fit the network to the first image.
-        together: whether the networks of a batch run as one; "auto": on a GPU.
+        together: whether the networks of a batch run as one; "auto": on a GPU. On a CPU they are faster in turn
+            (benchmarks/deep_image_prior.py).
     """
 
     def __init__(
