@@ -25,7 +25,9 @@ for name, (mask, iterations) in tasks.items():
     measured = holes(truth)
     prior = recon.prior("dip", filters=(8, 16, 32), skip=0, depth=8)
     stop = recon.MaxIterations(iterations)
-    solution = recon.solve(holes, prior, measured, image_range=(0.0, 1.0), solver="dip:lr=0.01", stop=stop)
+    solution = recon.solve(
+        holes, prior, measured, image_range=(0.0, 1.0), solver="dip:lr=0.01,reg_noise=0", stop=stop
+    )
     images |= {f"{name}, known": measured, f"{name}, DIP": solution.image}
 
 psnr = recon.metric("psnr", data_range=1.0)

@@ -27,7 +27,7 @@ images: dict = {}
 for name, scanner in {"1 coil": CartesianMRI(mask), "4 coils": CartesianMRI(mask, maps)}.items():
     data = scanner(truth)
     prior = recon.prior("dip", filters=(16, 32, 32), skip=0, depth=16)
-    solution = recon.solve(scanner, prior, data, solver="dip:lr=0.01", stop=stop)
+    solution = recon.solve(scanner, prior, data, solver="dip:lr=0.01,reg_noise=0", stop=stop)
     images |= {f"zero-filled, {name}": scanner.pinv(data), f"DIP, {name}": solution.image}
 
 psnr = recon.metric("psnr", data_range="max")

@@ -15,7 +15,7 @@ images: dict = {}
 for factor in (4, 8):
     camera = recon.operator("downsample", shape=truth.shape, factor=factor, kernel="lanczos2")
     small = camera(truth)
-    solution = recon.solve(camera, prior, small, reference=truth, solver="dip:lr=0.01", stop=stop)
+    solution = recon.solve(camera, prior, small, reference=truth, solver="dip:lr=0.01,reg_noise=0", stop=stop)
     images |= {f"Lanczos x{factor}": camera.pinv(small), f"DIP x{factor}": solution.image}
     low, high = (solution.history[name][-1] for name in ("psnr_data", "psnr"))
     print(f"x{factor}: PSNR(LR) {low:.2f} dB, of the small image; PSNR(HR) {high:.2f} dB, of the large one")

@@ -27,6 +27,8 @@ RATE = 0.01
 """Learning rate where neither solver nor generator has one."""
 ADAM_FIRST = 100
 """Steps of Adam before those of L-BFGS."""
+HOPELESS = 1e-3
+"""Of the learning rate: what is not finite even there will not be."""
 MEMORY = 10
 """Pairs of differences that L-BFGS keeps."""
 SHARED = 0.4
@@ -45,7 +47,7 @@ class DIPState:
         mean, square: Adam's moments of the gradient ``(B, P)``.
         steps: Adam's steps since the moments were zero ``(B,)``.
         iteration: iterations done ``(B,)``; it counts the random numbers too.
-        rate: what the learning rate is multiplied by ``(B,)``: halved where the fit broke down.
+        rate: what the learning rate is multiplied by ``(B,)``: halved where the fit broke down, at most 1.
         kept: weights to go back to ``(B, P)``; kept_loss: the loss there ``(B,)``.
         low, high: range that the network's values are mapped to ``(B,)``.
         loss: objective relative to that of a blank image ``(B,)``.
@@ -98,8 +100,8 @@ class DIP:
     the two share the work.
 
     The fit may break down: a loss that rises by more than `backtrack` dB above that of the last weights kept (every
-    50 iterations), or that is not finite, brings those weights back, with moments of zero and half the
-    learning rate where it was not finite.
+    50 iterations), or that is not finite, brings those weights back, with moments of zero and half the learning rate,
+    which grows again by 1 % an iteration.
 
     Args:
         optimiser: ``"adam"``, or ``"lbfgs"``: 100 steps of Adam with a learning rate of 0.001, then L-BFGS with a
@@ -115,7 +117,8 @@ class DIP:
         backtrack: rise of the loss in dB that brings kept weights back; 0 for never.
         held_out: share of the samples kept back from the fit, for the stopping rule `HeldOut`.
         warm_start: most iterations that fit the network to the first image.
-        together: whether the networks of a batch run as one; "auto": on a GPU.
+        together: whether the networks of a batch run as one; "auto": on a GPU. On a CPU they are faster in turn
+            (benchmarks/deep_image_prior.py).
     """
 
     def __init__(
@@ -201,7 +204,7 @@ class DIP:
             curvature = self._curvature(state, gradient)
             if iteration >= ADAM_FIRST:
                 theta = self._lbfgs(problem, state, curvature, loss, iteration)
-        hopeless = ~fine & (state.rate < 1e-3)
+        hopeless = ~fine & (state.rate < HOPELESS)
         if bool(hopeless.any()):  # given up: the runner says so
             image = _where(hopeless, torch.full_like(image, math.nan), image)
         average = self.average if self.output == "average" else 0.0
@@ -215,7 +218,8 @@ class DIP:
             square=_where(back, torch.zeros_like(square), square),
             steps=torch.where(back, 0, steps),
             iteration=state.iteration + 1,
-            rate=torch.where(fine, state.rate, state.rate / 2),
+            # without a smaller step the same step would be tried for ever; it grows again, twofold in 70 iterations
+            rate=torch.where(back, state.rate / 2, (1.01 * state.rate).clamp_max(1)),
             kept=kept,
             kept_loss=kept_loss,
             loss=torch.where(fine, loss, state.loss),

@@ -260,6 +260,16 @@ def test_the_network_is_fitted_to_the_first_image() -> None:
     assert float(cold.iterate.abs().max()) == 0
 
 
+def test_a_fit_from_an_image_goes_on_although_its_first_steps_are_too_long() -> None:
+    """Without a smaller learning rate after going back, a fit without noise would try the same step for ever."""
+    x0 = random(*SHAPE, seed=9)
+    y = A(x0) + 0.1 * random(60, seed=10)
+    solver = recon.DIP(lr=0.05, average=0.0)
+    solution = recon.solve(A, free(), y, x0=x0, solver=solver, stop=recon.MaxIterations(300))
+    truth = torch.linalg.lstsq(A.matrix, y).solution.reshape(SHAPE)
+    assert relative(solution.image, truth) < 0.2 * relative(x0, truth)
+
+
 # Rules
 
 

@@ -123,3 +123,20 @@ def test_it_is_short_and_says_what_to_change(name):
     summary = ast.get_docstring(ast.parse(text))
     assert summary is not None
     assert "hange" in summary or "enough" in summary
+
+
+def test_a_network_fits_a_photograph_sooner_than_its_pixels_shuffled(tmp_path):
+    script = EXAMPLES / "experiments" / "noise_impedance.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, "--side", "32", "--iterations", "40"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    left = dict(re.findall(r"^(\S.*?) +half .* left at the end: ([\d.]+)$", done.stdout, re.MULTILINE))
+    assert float(left["image"]) < float(left["image + noise"]) < 0.5
+    assert min(float(left["pixels shuffled"]), float(left["uniform noise"])) > 0.7
+    assert (tmp_path / "noise_impedance.png").is_file()
