@@ -56,6 +56,7 @@ def recon_solvers() -> list[SolverEntry]:
             factory="recon.solvers.sirt:SIRT",
             summary="row- and column-weighted steps, stopped early; one constraint on the image or no prior",
             needs=("adjoint", "nonnegative"),
+            tags=("other objective",),
         ),
         SolverEntry(
             name="osem",

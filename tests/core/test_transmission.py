@@ -213,7 +213,7 @@ def test_a_checkpoint_resumes_it_to_the_last_bit(tmp_path):
         (
             "poison:photons=3",
             LookupError,
-            "there is no fidelity 'poison'; did you mean 'poisson'\\? Known: gaussian, poisson, pwls",
+            "there is no fidelity 'poison'; did you mean 'poisson'\\? Known: emission, gaussian, poisson, pwls",
         ),
     ],
 )

@@ -23,10 +23,10 @@ from recon.registry import Found
 from recon.runner import run
 
 QUICK = 30
-"""Pairs by default, some 25 seconds."""
-STOP = recon.SmallResiduals(1e-4) | recon.MaxIterations(500)
-CLOSE = 2e-3
-"""Of the smallest objective: first-order methods on operators as ill-conditioned as few-view CT."""
+"""Pairs by default, some 25 seconds on one core."""
+STOP = recon.SmallResiduals(1e-5) | recon.MaxIterations(1500)
+CLOSE = 5e-3
+"""Of the smallest objective, or of a hundredth of the empty image's: first-order methods after 1500 iterations."""
 NOISE = 0.05
 
 
@@ -36,7 +36,9 @@ def pairs() -> list[tuple[Found, int, Found, bool]]:
     for operator in registry.items("operator"):
         for example in range(len(operator.entry.examples)):
             for prior in registry.items("prior"):
-                found += [(operator, example, prior, False), (operator, example, prior, True)]
+                found.append((operator, example, prior, False))
+                if prior.entry.name != "nonnegative":
+                    found.append((operator, example, prior, True))
     return found
 
 
@@ -45,7 +47,7 @@ def chosen() -> list[Any]:
     every = pairs()
     stride = max(1, math.ceil(len(every) / QUICK))
     while (
-        math.gcd(stride, 2 * len(registry.items("prior"))) > 1
+        math.gcd(stride, 2 * len(registry.items("prior")) - 1) > 1
     ):  # or the same few priors would come up again
         stride += 1
     found = []
@@ -104,13 +106,13 @@ def test_all_solvers_reach_the_same_objective(
     found: Found, example: int, prior: Found, positive: bool
 ) -> None:
     operator = operator_of(found, example)
-    if positive and prior.entry.name == "nonnegative":
-        pytest.skip("a constraint beside itself")
     problem = posed(operator, prior_of(prior, positive, operator.domain == "complex"))
     direct = float(problem.objective(problem.project(problem.start)))
     objectives: dict[str, float] = {}
     with torch.no_grad():
         for solver in registry.items("solver"):
+            if "other objective" in solver.entry.tags:
+                continue
             algorithm = solver.make({})
             try:
                 algorithm.start(problem)
@@ -120,8 +122,9 @@ def test_all_solvers_reach_the_same_objective(
             objectives[solver.entry.name] = float(problem.objective(image))
     assert {"admm", "pdhg"} <= set(objectives), f"any sum of functionals is theirs: {objectives}"
     least = min(objectives.values())
-    # data that are fitted exactly leave nothing to compare with but the direct reconstruction's objective
-    scale = max(abs(least), 1e-3 * direct, 1e-6)
+    # where the data can be fitted exactly the smallest objective is no scale
+    empty = float(problem.item_fidelity.value(torch.zeros_like(problem.y), problem.y))
+    scale = max(abs(least), 1e-2 * empty)
     for name, objective in objectives.items():
         assert objective <= direct + 1e-6 * scale, f"{name} is worse than direct, {direct:.6g}: {objectives}"
         if isinstance(prior.entry, recon.PriorEntry) and prior.entry.convex:
