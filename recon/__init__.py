@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from recon.solvers.cg import CG as CG
     from recon.solvers.direct import Direct as Direct
     from recon.solvers.fista import FISTA as FISTA
+    from recon.solvers.hqs import HQS as HQS
     from recon.solvers.pdhg import PDHG as PDHG
+    from recon.solvers.red import RED as RED
     from recon.solving import ConvergenceWarning as ConvergenceWarning
     from recon.solving import solve as solve
     from recon.stopping import Discrepancy as Discrepancy
@@ -90,6 +92,8 @@ _HOMES = {
     "recon.solvers.direct": "Direct",
     "recon.solvers.fista": "FISTA",
     "recon.solvers.pdhg": "PDHG",
+    "recon.solvers.hqs": "HQS",
+    "recon.solvers.red": "RED",
     "recon.solving": "ConvergenceWarning solve",
     "recon.transmission": "PWLS Poisson",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",

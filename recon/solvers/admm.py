@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from recon.linear import LinearOperator, real_dtype
 from recon.parameters import Param
-from recon.priors import Denoiser
 from recon.problem import Problem
 from recon.solvers.algorithm import Iterative, inner, norm, per_item, refuse_generator
-from recon.solvers.steps import first_penalties, penalty_units
+from recon.solvers.steps import first_penalties, has_denoiser, penalty_units
+
+if TYPE_CHECKING:
+    from recon.solvers.hqs import HQSState
 
 
 @dataclasses.dataclass
@@ -58,7 +60,13 @@ class ADMM(Iterative):
         z_0 = argmin_z f(z; y) + 1/2 |z - v_0 - u_0|_W^2
 
     The x-step is the operator's closed form where it has one, else warm-started conjugate gradients with the
-    operator's preconditioner. A denoiser takes the place of a proximal map (plug-and-play).
+    operator's preconditioner.
+
+    A denoiser takes the place of a proximal map (plug-and-play: Venkatakrishnan, Bouman and Wohlberg 2013), at the
+    noise level sqrt(weight / rho). Its automatic penalty is the mean diagonal of A^H W A, so that with its automatic
+    weight, the noise variance, it sees the noise that the data alone leave in the image. As no convex function need
+    be behind a denoiser, nor a fixed point exist, the relaxation falls as 20/k after 20 iterations (averaged
+    iterations, Krasnosel'skii and Mann), and both residuals are the larger relative change of x and of the splits.
 
     The automatic penalty of a weighted functional is weight / (a tenth of the RMS of the first image): its
     proximal map then thresholds at a tenth of the image's scale, which was within a factor 2 of the best
@@ -70,7 +78,7 @@ class ADMM(Iterative):
 
     Args:
         rho: penalty of every term, or ``"auto"``.
-        relaxation: over-relaxation in (0, 2); ``"auto"`` is 1.8, and 1 with a denoiser.
+        relaxation: over-relaxation in (0, 2); ``"auto"`` is 1.8, and with a denoiser 1, then 20/k.
         inner: CG iterations in an x-step without a closed form; ``"auto"`` is 2 with a preconditioner, else
             8.
     """
@@ -79,7 +87,8 @@ class ADMM(Iterative):
         self,
         rho: Annotated[float | Literal["auto"], Param("penalty of every term", gt=0)] = "auto",
         relaxation: Annotated[
-            float | Literal["auto"], Param("over-relaxation; auto: 1.8, and 1 with a denoiser", gt=0, lt=2)
+            float | Literal["auto"],
+            Param("over-relaxation; auto: 1.8, and with a denoiser 1, then 20/k", gt=0, lt=2),
         ] = "auto",
         inner: Annotated[
             int | Literal["auto"], Param("CG iterations in a step without a closed form", ge=1)
@@ -119,7 +128,7 @@ class ADMM(Iterative):
         for term, weight, z, u in zip(terms, rho, state.z, state.u, strict=True):
             b = b + weight * term.K._run(z - u, adjoint=True)
         x, normal_x = self._image_update(problem, state, rho, b)
-        relaxation = self._relaxation(problem)
+        relaxation = self._relaxation(problem, state)
         splits, duals = [], []
         primal = step = force = torch.zeros_like(state.primal)
         # a constant image under total variation, an empty one under l1: their splits vanish, the image's
@@ -127,7 +136,7 @@ class ADMM(Iterative):
         scale = 1e-3 * torch.maximum(norm(x), problem.image_norm)
         for term, weight, z, u in zip(terms, penalties, state.z, state.u, strict=True):
             mapped = term.K._run(x, adjoint=False)
-            relaxed = torch.lerp(z, mapped, relaxation) if relaxation != 1 else mapped
+            relaxed = z + per_item(relaxation, z).to(real_dtype(z.dtype)) * (mapped - z)
             v = relaxed + u
             new_z = term.prox(v, 1 / per_item(weight, v).to(real_dtype(v.dtype)), problem.strength)
             new_u = v - new_z
@@ -142,10 +151,18 @@ class ADMM(Iterative):
         dual = step.sqrt() / force.clamp_min(1e-30)
         data = state.data
         if data:
-            data, misfit, drift = self._data_update(problem, x, data)
+            data, misfit, drift = self._data_update(problem, x, state)
             primal, dual = torch.maximum(primal, misfit.to(primal)), torch.maximum(dual, drift.to(dual))
+        plugged = has_denoiser(problem)
+        if plugged:
+            primal = dual = torch.maximum(
+                _change(x, state.x, problem.image_norm).to(primal),
+                torch.stack([_change(new, old, norm(new)) for new, old in zip(splits, state.z, strict=True)])
+                .amax(0)
+                .to(primal),
+            )
         new = ADMMState(x, normal_x, splits, duals, data, state.rho, state.iteration + 1, primal, dual)
-        return self._balanced(new) if self.rho == "auto" else new
+        return self._balanced(new) if self.rho == "auto" and not plugged else new
 
     def image(self, state: ADMMState) -> Tensor:
         """The image x."""
@@ -163,13 +180,16 @@ class ADMM(Iterative):
             return state.rho
         return [rho * unit for rho, unit in zip(state.rho, penalty_units(problem), strict=True)]
 
-    def _relaxation(self, problem: Problem) -> float:
+    def _relaxation(self, problem: Problem, state: ADMMState) -> Tensor:
+        """Over-relaxation of each item, ``(B,)``."""
         if self.relaxation != "auto":
-            return float(self.relaxation)
-        return 1.0 if any(isinstance(term.prior, Denoiser) for term in problem.terms) else 1.8
+            return torch.full_like(state.iteration, float(self.relaxation))
+        if has_denoiser(problem):
+            return (UNRELAXED / state.iteration.clamp_min(1)).clamp_max(1)
+        return torch.full_like(state.iteration, 1.8)
 
     def _image_update(
-        self, problem: Problem, state: ADMMState, rho: list[Tensor], b: Tensor
+        self, problem: Problem, state: ADMMState | HQSState, rho: list[Tensor], b: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Solve (A^H W A + sum_i rho_i K_i^H K_i) x = b: closed form, else warm-started CG."""
         maps = [term.K for term in problem.terms]
@@ -204,14 +224,14 @@ class ADMM(Iterative):
         return problem.operator.adjoint(problem.item_fidelity.weighted(z - u))
 
     def _data_update(
-        self, problem: Problem, x: Tensor, data: list[Tensor]
+        self, problem: Problem, x: Tensor, state: ADMMState
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Split and dual of the data term, and their relative primal and dual residuals in the metric W."""
-        z, u = data
-        term, relaxation = problem.item_fidelity, self._relaxation(problem)
+        z, u = state.data
+        term, relaxation = problem.item_fidelity, per_item(self._relaxation(problem, state), z)
         assert term.weights is not None
         predicted = problem.operator(x)
-        v = torch.lerp(z, predicted, relaxation) + u
+        v = z + relaxation.to(real_dtype(z.dtype)) * (predicted - z) + u
         new_z = term.prox(v, problem.y, 1 / term.weights)
         new_u = v - new_z
         scale = term.weighted_norm(problem.y).clamp_min(1e-30)
@@ -243,6 +263,15 @@ class ADMM(Iterative):
 
     def __repr__(self) -> str:
         return f"ADMM(rho={self.rho!r}, relaxation={self.relaxation!r}, inner={self.inner!r})"
+
+
+UNRELAXED = 20
+"""Iterations with a denoiser before the relaxation falls: by then most problems are near their end."""
+
+
+def _change(new: Tensor, old: Tensor, scale: Tensor) -> Tensor:
+    """|new - old| of each item relative to the larger of |new| and a thousandth of the scale."""
+    return norm(new - old) / torch.maximum(norm(new), 1e-3 * scale.to(norm(new))).clamp_min(1e-30)
 
 
 def _weighted_grams(rho: list[Tensor], maps: list[LinearOperator], x: Tensor) -> Tensor:
