@@ -140,8 +140,8 @@ def _noise_variance(
     names = " + ".join(type(term.prior).__name__ for term in automatic)
     if len(automatic) > len(plugged):
         raise ValueError(
-            f"the automatic weight of a denoiser is the noise variance, that of other priors is searched for: got {names}, "
-            "all 'auto'; give the others a weight"
+            "the automatic weight of a denoiser is the noise variance, that of other priors is searched for: got "
+            f"{names}, all 'auto'; give the others a weight"
         )
     size = problem.item_fidelity.weighted_norm(problem.y).to(problem.strength)
     sigma = torch.maximum(problem.noise_level, 1e-6 * size / problem.y[0].numel() ** 0.5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from typing import Annotated
 
 import torch
@@ -73,11 +72,11 @@ class HQS(Iterative):
         last: Annotated[float, Param("last noise level, over the noise that the data leave", gt=0)] = 0.5,
         inner: Annotated[int, Param("CG iterations in a step without a closed form", ge=1)] = 4,
     ) -> None:
-        for name, value, least in (("iterations", iterations, 2), ("inner", inner, 1)):
-            if not (isinstance(value, numbers.Integral) and value >= least):
-                raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+        for name, whole, least in (("iterations", iterations, 2), ("inner", inner, 1)):
+            if int(whole) != whole or whole < least:
+                raise ValueError(f"{name} must be a whole number >= {least}, got {whole!r}")
         for name, value in (("first", first), ("last", last)):
-            if not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+            if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be > 0, got {value!r}")
         self.iterations, self.first, self.last, self.inner = iterations, first, last, inner
         self._data_step = ADMM(inner=inner)
