@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from torch import Tensor
 
-from recon.linear import LinearOperator, real_dtype
+from recon.linear import LinearOperator, Step, real_dtype
 from recon.parameters import Param
 from recon.problem import Problem
 from recon.solvers.algorithm import Iterative, inner, norm, per_item, refuse_generator
@@ -128,7 +128,7 @@ class ADMM(Iterative):
         for term, weight, z, u in zip(terms, rho, state.z, state.u, strict=True):
             b = b + weight * term.K._run(z - u, adjoint=True)
         x, normal_x = self._image_update(problem, state, rho, b)
-        relaxation = self._relaxation(problem, state)
+        relaxation = self._present_relaxation(problem, state)
         splits, duals = [], []
         primal = step = force = torch.zeros_like(state.primal)
         # a constant image under total variation, an empty one under l1: their splits vanish, the image's
@@ -136,8 +136,7 @@ class ADMM(Iterative):
         scale = 1e-3 * torch.maximum(norm(x), problem.image_norm)
         for term, weight, z, u in zip(terms, penalties, state.z, state.u, strict=True):
             mapped = term.K._run(x, adjoint=False)
-            relaxed = z + per_item(relaxation, z).to(real_dtype(z.dtype)) * (mapped - z)
-            v = relaxed + u
+            v = _relaxed(z, mapped, relaxation) + u
             new_z = term.prox(v, 1 / per_item(weight, v).to(real_dtype(v.dtype)), problem.strength)
             new_u = v - new_z
             size = torch.maximum(torch.maximum(norm(mapped), norm(new_z)), term.K.norm() * scale)
@@ -180,13 +179,18 @@ class ADMM(Iterative):
             return state.rho
         return [rho * unit for rho, unit in zip(state.rho, penalty_units(problem), strict=True)]
 
-    def _relaxation(self, problem: Problem, state: ADMMState) -> Tensor:
-        """Over-relaxation of each item, ``(B,)``."""
+    def _relaxation(self, problem: Problem) -> float:
+        """Over-relaxation of the first iterations."""
         if self.relaxation != "auto":
-            return torch.full_like(state.iteration, float(self.relaxation))
-        if has_denoiser(problem):
-            return (UNRELAXED / state.iteration.clamp_min(1)).clamp_max(1)
-        return torch.full_like(state.iteration, 1.8)
+            return float(self.relaxation)
+        return 1.0 if has_denoiser(problem) else 1.8
+
+    def _present_relaxation(self, problem: Problem, state: ADMMState) -> Step:
+        """Over-relaxation; with a denoiser it falls, and each item has its own, ``(B,)``."""
+        first = self._relaxation(problem)
+        if self.relaxation != "auto" or not has_denoiser(problem):
+            return first
+        return first * (UNRELAXED / state.iteration.clamp_min(1)).clamp_max(1)
 
     def _image_update(
         self, problem: Problem, state: ADMMState | HQSState, rho: list[Tensor], b: Tensor
@@ -228,10 +232,10 @@ class ADMM(Iterative):
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Split and dual of the data term, and their relative primal and dual residuals in the metric W."""
         z, u = state.data
-        term, relaxation = problem.item_fidelity, per_item(self._relaxation(problem, state), z)
+        term, relaxation = problem.item_fidelity, self._present_relaxation(problem, state)
         assert term.weights is not None
         predicted = problem.operator(x)
-        v = z + relaxation.to(real_dtype(z.dtype)) * (predicted - z) + u
+        v = _relaxed(z, predicted, relaxation) + u
         new_z = term.prox(v, problem.y, 1 / term.weights)
         new_u = v - new_z
         scale = term.weighted_norm(problem.y).clamp_min(1e-30)
@@ -267,6 +271,13 @@ class ADMM(Iterative):
 
 UNRELAXED = 20
 """Iterations with a denoiser before the relaxation falls: by then most problems are near their end."""
+
+
+def _relaxed(z: Tensor, mapped: Tensor, relaxation: Step) -> Tensor:
+    """relaxation * mapped + (1 - relaxation) z."""
+    if isinstance(relaxation, Tensor):
+        return z + per_item(relaxation, z).to(real_dtype(z.dtype)) * (mapped - z)
+    return torch.lerp(z, mapped, relaxation) if relaxation != 1 else mapped
 
 
 def _change(new: Tensor, old: Tensor, scale: Tensor) -> Tensor:

@@ -62,7 +62,9 @@ def reference(y: Tensor, weight: float, ratio: float, iterations: int = 8000) ->
         p = p + step * first @ ahead
         q = q + step * second @ ahead
         p = (p.reshape(2, size) / (p.reshape(2, size).norm(dim=0) / weight).clamp_min(1)).reshape(-1)
-        q = (q.reshape(3, size) / (q.reshape(3, size).norm(dim=0) / (ratio * weight)).clamp_min(1)).reshape(-1)
+        q = (q.reshape(3, size) / (q.reshape(3, size).norm(dim=0) / (ratio * weight)).clamp_min(1)).reshape(
+            -1
+        )
         new = v - step * (first.T @ p + second.T @ q)
         new[:size] = (new[:size] + step * y.reshape(-1)) / (1 + step)
         ahead, v = 2 * new - v, new
@@ -80,7 +82,10 @@ def test_the_map_is_the_definition() -> None:
 def test_denoising_is_that_of_an_independent_solver(ratio: float) -> None:
     y = random(7, 8) + torch.arange(8.0)
     solution = recon.solve(
-        recon.Identity((7, 8)), TGV(0.4, ratio), y, stop=recon.SmallResiduals(1e-7) | recon.MaxIterations(20000)
+        recon.Identity((7, 8)),
+        TGV(0.4, ratio),
+        y,
+        stop=recon.SmallResiduals(1e-7) | recon.MaxIterations(20000),
     )
     # two first-order methods, each to about 1e-5
     torch.testing.assert_close(solution.image, reference(y, 0.4, ratio), rtol=0, atol=3e-5)
