@@ -62,10 +62,12 @@ if TYPE_CHECKING:
     from recon.solvers.direct import Direct as Direct
     from recon.solvers.feedforward import Feedforward as Feedforward
     from recon.solvers.fista import FISTA as FISTA
+    from recon.solvers.hqs import HQS as HQS
     from recon.solvers.lsqr import LSQR as LSQR
     from recon.solvers.osem import MLEM as MLEM
     from recon.solvers.osem import OSEM as OSEM
     from recon.solvers.pdhg import PDHG as PDHG
+    from recon.solvers.red import RED as RED
     from recon.solvers.sirt import SIRT as SIRT
     from recon.solving import ConvergenceWarning as ConvergenceWarning
     from recon.solving import solve as solve
@@ -121,6 +123,8 @@ _HOMES = {
     "recon.training.objective": "Objective",
     "recon.training.train": "train",
     "recon.solvers.sirt": "SIRT",
+    "recon.solvers.hqs": "HQS",
+    "recon.solvers.red": "RED",
     "recon.solving": "ConvergenceWarning solve",
     "recon.subsets": "Subset",
     "recon.transmission": "PWLS Poisson",

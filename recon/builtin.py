@@ -46,6 +46,32 @@ def recon_solvers() -> list[SolverEntry]:
             needs=("adjoint", "prox"),
         ),
         SolverEntry(
+            name="hqs",
+            factory="recon.solvers.hqs:HQS",
+            summary="plug-and-play by half-quadratic splitting: a denoiser at falling noise levels",
+            needs=("adjoint", "denoiser"),
+            examples=(
+                Example(
+                    expected_failures={
+                        "default_stop": "its schedule ends at a noise level above zero, near the solution"
+                    }
+                ),
+            ),
+        ),
+        SolverEntry(
+            name="red",
+            factory="recon.solvers.red:RED",
+            summary="regularisation by denoising: a denoiser's residual as the gradient of the prior",
+            needs=("adjoint", "denoiser"),
+            examples=(
+                Example(
+                    expected_failures={
+                        "denoiser": "it minimises the Moreau envelope of the prior, not the prior"
+                    }
+                ),
+            ),
+        ),
+        SolverEntry(
             name="lsqr",
             factory="recon.solvers.lsqr:LSQR",
             summary="least squares by bidiagonalisation, alone or with quadratic priors",

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from recon.linear import real_dtype
-from recon.priors import Functional
-from recon.problem import Problem
+from recon.priors import Denoiser, Functional
+from recon.problem import Problem, Term
 from recon.runner import INTERRUPTED, DivergenceError
 from recon.solvers.algorithm import Algorithm, inner, map_tensors, per_item, put, reweighted, select
+from recon.solvers.steps import column_energy
 
 if TYPE_CHECKING:
     from recon.checkpoint import SearchCheckpoint
@@ -65,6 +66,10 @@ def choose_weight(
     Where the data term has weights w, all this is meant for the whitened data sqrt(w) y, sqrt(w) A.
     An item that is done leaves the batch: its weight and its image do not depend on its mates.
 
+    The weight of a denoiser needs no search. With s^2 log p(x) for the logarithm of the images' density, s the noise
+    level, the most likely image minimises |A x - y|^2 / 2 - s^2 log p(x), and the proximal map of -log p at step v is
+    what a denoiser of noise of variance v approximates: its weight is s^2 (Venkatakrishnan et al. 2013).
+
     Args:
         problem: with at least one prior of automatic weight.
         algorithm: what will solve it.
@@ -75,7 +80,12 @@ def choose_weight(
 
     Raises:
         DivergenceError: the iteration left the finite numbers.
+        ValueError: a denoiser and a functional are to have automatic weights, which mean different things.
     """
+    automatic = [term for term in problem.terms if term.automatic]
+    plugged = [term for term in automatic if isinstance(term.prior, Denoiser)]
+    if plugged:
+        return _noise_variance(problem, algorithm, automatic, plugged)
     items, device = problem.items, problem.y.device
     size = problem.item_fidelity.weighted_norm(problem.y).to(problem.strength)
     # blank data give a blank image at any weight; elsewhere the noise is at least the rounding of the data
@@ -143,6 +153,23 @@ def choose_weight(
             which = "" if items == 1 else f" of {count} of {items} items"
             warnings.warn(f"the automatic weight{which} {what}", stacklevel=3)
     return WeightChoice(strength, state, rounds, ended)
+
+
+def _noise_variance(
+    problem: Problem, algorithm: Algorithm, automatic: list[Term], plugged: list[Term]
+) -> WeightChoice:
+    """The weight of denoisers: the variance of the noise, at least that of the data's rounding."""
+    names = " + ".join(type(term.prior).__name__ for term in automatic)
+    if len(automatic) > len(plugged):
+        raise ValueError(
+            "the automatic weight of a denoiser is the noise variance, that of other priors is searched for: got "
+            f"{names}, all 'auto'; give the others a weight"
+        )
+    size = problem.item_fidelity.weighted_norm(problem.y).to(problem.strength)
+    sigma = torch.maximum(problem.noise_level, 1e-6 * size / problem.y[0].numel() ** 0.5)
+    chosen = problem.select(torch.arange(problem.items, device=problem.y.device))
+    chosen.strength = sigma.square().clamp_min(1e-30)
+    return WeightChoice(chosen.strength, algorithm.start(chosen), [], "")
 
 
 class _Search:
@@ -361,13 +388,9 @@ def first_guess(problem: Problem, sigma: Tensor) -> Tensor:
 
     The gradient of a quadratic prior is its weight times the image: there it is divided by the image's RMS.
     """
-    generator = torch.Generator().manual_seed(0)
-    signs = _signs(problem.operator.domain_shape, generator)
-    image = problem.operator(signs.to(problem.y.device, real_dtype(problem.y.dtype)).unsqueeze(0))
-    column = problem.item_fidelity.weighted_norm(image) / signs.numel() ** 0.5
-    guess = sigma * column.to(sigma)
+    guess = sigma * column_energy(problem).sqrt().to(sigma)
     automatic = [term.prior for term in problem.terms if term.automatic]
     if automatic and all(isinstance(p, Functional) and p.quadratic for p in automatic):
-        rms = (problem.image_norm / signs.numel() ** 0.5).to(guess)
+        rms = (problem.image_norm / problem.start[0].numel() ** 0.5).to(guess)
         guess = guess / torch.where(rms > 0, rms, torch.ones_like(rms))
     return guess.clamp_min(1e-30)

@@ -15,18 +15,19 @@ from recon.parameters import Param
 from recon.priors import Denoiser, Weight
 
 PILOT = 3.0
-"""Hard threshold of the pilot, in standard deviations: the usual one for white noise."""
+"""Threshold of the pilot, in standard deviations: the usual one for white noise."""
 
 
 class WaveletDenoiser(Denoiser):
     """Shrink each detail coefficient c of the undecimated transform by e / (e + s^2) (Ghael et al. 1997).
 
     s^2 is the variance of the noise in c, known from sigma, and e the energy of the image there, taken from a
-    pilot image: the same transform with coefficients below 3 s set to zero. e is averaged over neighbours
-    (3 along each axis), which leaves less of single outliers. Translation-invariant, as averaging over all
-    shifts (cycle spinning) is. Milliseconds for an image; differentiable almost everywhere; on the device of
-    the image; images and volumes of any unit and range. Of complex images the modulus of the coefficients is
-    looked at, and sigma is the level of the real and of the imaginary part, as everywhere in this package.
+    pilot image: the same transform with coefficients around 3 s and below faded out, continuously in the image,
+    so that iterations settle. e is averaged over neighbours (3 along each axis), which leaves less of single
+    outliers. Translation-invariant, as averaging over all shifts (cycle spinning) is. Milliseconds for an
+    image; differentiable almost everywhere; on the device of the image; images and volumes of any unit and
+    range. Of complex images the modulus of the coefficients is looked at, and sigma is the level of the real and
+    of the imaginary part, as everywhere in this package.
 
     Args:
         weight: strength, or ``"auto"``: the noise variance of the data.
@@ -61,12 +62,12 @@ class WaveletDenoiser(Denoiser):
         coefficients = transform(x / scale)
         noise = ((level / scale).clamp_max(1e6).unsqueeze(1) * gains.to(x.device, precision)).square()
         noise = noise * (2 if x.is_complex() else 1)
-        found = _squares(coefficients) > PILOT**2 * noise
-        found[:, 0] = True
+        tiny = torch.finfo(precision).tiny
+        found = (_squares(coefficients) / (PILOT**2 * noise).clamp_min(tiny) - 0.5).clamp(0, 1)
+        found = torch.cat([torch.ones_like(found[:, :1]), found[:, 1:]], 1)
         energy = _squares(transform(transform.adjoint(coefficients * found)))
         for axis in axes:
             energy = (energy + energy.roll(1, axis) + energy.roll(-1, axis)) / 3
-        tiny = torch.finfo(precision).tiny
         kept = torch.where(noise > 0, energy / (energy + noise).clamp_min(tiny), torch.ones_like(energy))
         kept = torch.cat([torch.ones_like(kept[:, :1]), kept[:, 1:]], 1)
         result: Tensor = transform.adjoint(coefficients * kept) * scale

@@ -10,13 +10,12 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from recon.linear import real_dtype
+from recon.linear import Step, real_dtype
 from recon.parameters import Param
-from recon.priors import Denoiser
 from recon.problem import Problem
 from recon.solvers.algorithm import Iterative, norm, per_item, refuse_generator
 from recon.solvers.normal_equations import inner_iterations, solve_normal
-from recon.solvers.steps import first_penalties, leader, penalty_units
+from recon.solvers.steps import first_penalties, has_denoiser, leader, penalty_units
 
 
 @dataclasses.dataclass
@@ -59,7 +58,13 @@ class ADMM(Iterative):
         z_0 = argmin_z f(z; y) + 1/2 |z - v_0 - u_0|_W^2
 
     The x-step is the operator's closed form where it has one, else warm-started conjugate gradients with the
-    operator's preconditioner. A denoiser takes the place of a proximal map (plug-and-play).
+    operator's preconditioner.
+
+    A denoiser takes the place of a proximal map (plug-and-play: Venkatakrishnan, Bouman and Wohlberg 2013), at the
+    noise level sqrt(weight / rho). Its automatic penalty is the mean diagonal of A^H W A, so that with its automatic
+    weight, the noise variance, it sees the noise that the data alone leave in the image. As no convex function need
+    be behind a denoiser, nor a fixed point exist, the relaxation falls as 20/k after 20 iterations (averaged
+    iterations, Krasnosel'skii and Mann), and both residuals are the larger relative change of x and of the splits.
 
     The automatic penalty of a weighted functional is weight / (a tenth of the RMS of the first image): its
     proximal map then thresholds at a tenth of the image's scale, which was within a factor 2 of the best
@@ -71,7 +76,7 @@ class ADMM(Iterative):
 
     Args:
         rho: penalty of every term, or ``"auto"``.
-        relaxation: over-relaxation in (0, 2); ``"auto"`` is 1.8, and 1 with a denoiser.
+        relaxation: over-relaxation in (0, 2); ``"auto"`` is 1.8, and with a denoiser 1, then 20/k.
         inner: CG iterations in an x-step without a closed form; ``"auto"`` is 2 with a preconditioner, else
             8.
     """
@@ -80,7 +85,8 @@ class ADMM(Iterative):
         self,
         rho: Annotated[float | Literal["auto"], Param("penalty of every term", gt=0)] = "auto",
         relaxation: Annotated[
-            float | Literal["auto"], Param("over-relaxation; auto: 1.8, and 1 with a denoiser", gt=0, lt=2)
+            float | Literal["auto"],
+            Param("over-relaxation; auto: 1.8, and with a denoiser 1, then 20/k", gt=0, lt=2),
         ] = "auto",
         inner: Annotated[
             int | Literal["auto"], Param("CG iterations in a step without a closed form", ge=1)
@@ -120,7 +126,7 @@ class ADMM(Iterative):
         for term, weight, z, u in zip(terms, rho, state.z, state.u, strict=True):
             b = b + weight * term.K._run(z - u, adjoint=True)
         x, normal_x = self._image_update(problem, state, rho, b)
-        relaxation = self._relaxation(problem)
+        relaxation = self._present_relaxation(problem, state)
         splits, duals = [], []
         primal = step = force = torch.zeros_like(state.primal)
         # a constant image under total variation, an empty one under l1: their splits vanish, the image's
@@ -128,8 +134,7 @@ class ADMM(Iterative):
         scale = 1e-3 * torch.maximum(norm(x), problem.image_norm)
         for term, weight, z, u in zip(terms, penalties, state.z, state.u, strict=True):
             mapped = term.K._run(x, adjoint=False)
-            relaxed = torch.lerp(z, mapped, relaxation) if relaxation != 1 else mapped
-            v = relaxed + u
+            v = _relaxed(z, mapped, relaxation) + u
             new_z = term.prox(v, 1 / per_item(weight, v).to(real_dtype(v.dtype)), problem.strength)
             new_u = v - new_z
             size = torch.maximum(torch.maximum(norm(mapped), norm(new_z)), term.K.norm() * scale)
@@ -143,10 +148,18 @@ class ADMM(Iterative):
         dual = step.sqrt() / force.clamp_min(1e-30)
         data = state.data
         if data:
-            data, misfit, drift = self._data_update(problem, x, data)
+            data, misfit, drift = self._data_update(problem, x, state)
             primal, dual = torch.maximum(primal, misfit.to(primal)), torch.maximum(dual, drift.to(dual))
+        plugged = has_denoiser(problem)
+        if plugged:
+            primal = dual = torch.maximum(
+                _change(x, state.x, problem.image_norm).to(primal),
+                torch.stack([_change(new, old, norm(new)) for new, old in zip(splits, state.z, strict=True)])
+                .amax(0)
+                .to(primal),
+            )
         new = ADMMState(x, normal_x, splits, duals, data, state.rho, state.iteration + 1, primal, dual)
-        return self._balanced(new) if self.rho == "auto" else new
+        return self._balanced(new) if self.rho == "auto" and not plugged else new
 
     def image(self, state: ADMMState) -> Tensor:
         """The image x."""
@@ -195,9 +208,17 @@ class ADMM(Iterative):
         return [rho * unit for rho, unit in zip(state.rho, penalty_units(problem), strict=True)]
 
     def _relaxation(self, problem: Problem) -> float:
+        """Over-relaxation of the first iterations."""
         if self.relaxation != "auto":
             return float(self.relaxation)
-        return 1.0 if any(isinstance(term.prior, Denoiser) for term in problem.terms) else 1.8
+        return 1.0 if has_denoiser(problem) else 1.8
+
+    def _present_relaxation(self, problem: Problem, state: ADMMState) -> Step:
+        """Over-relaxation; with a denoiser it falls, and each item has its own, ``(B,)``."""
+        first = self._relaxation(problem)
+        if self.relaxation != "auto" or not has_denoiser(problem):
+            return first
+        return first * (UNRELAXED / state.iteration.clamp_min(1)).clamp_max(1)
 
     def _image_update(
         self, problem: Problem, state: ADMMState, rho: list[Tensor], b: Tensor
@@ -212,14 +233,14 @@ class ADMM(Iterative):
         return problem.operator.adjoint(problem.item_fidelity.weighted(z - u))
 
     def _data_update(
-        self, problem: Problem, x: Tensor, data: list[Tensor]
+        self, problem: Problem, x: Tensor, state: ADMMState
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Split and dual of the data term, and their relative primal and dual residuals in the metric W."""
-        z, u = data
-        term, relaxation = problem.item_fidelity, self._relaxation(problem)
+        z, u = state.data
+        term, relaxation = problem.item_fidelity, self._present_relaxation(problem, state)
         assert term.weights is not None
         predicted = problem.operator(x)
-        v = torch.lerp(z, predicted, relaxation) + u
+        v = _relaxed(z, predicted, relaxation) + u
         new_z = term.prox(v, problem.y, 1 / term.weights)
         new_u = v - new_z
         scale = term.weighted_norm(problem.y).clamp_min(1e-30)
@@ -251,6 +272,22 @@ class ADMM(Iterative):
 
     def __repr__(self) -> str:
         return f"ADMM(rho={self.rho!r}, relaxation={self.relaxation!r}, inner={self.inner!r})"
+
+
+UNRELAXED = 20
+"""Iterations with a denoiser before the relaxation falls: by then most problems are near their end."""
+
+
+def _relaxed(z: Tensor, mapped: Tensor, relaxation: Step) -> Tensor:
+    """relaxation * mapped + (1 - relaxation) z."""
+    if isinstance(relaxation, Tensor):
+        return z + per_item(relaxation, z).to(real_dtype(z.dtype)) * (mapped - z)
+    return torch.lerp(z, mapped, relaxation) if relaxation != 1 else mapped
+
+
+def _change(new: Tensor, old: Tensor, scale: Tensor) -> Tensor:
+    """|new - old| of each item relative to the larger of |new| and a thousandth of the scale."""
+    return norm(new - old) / torch.maximum(norm(new), 1e-3 * scale.to(norm(new))).clamp_min(1e-30)
 
 
 def _squared_norm(problem: Problem) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from recon import norms
 from recon.algebra import Composition
-from recon.linear import LinearOperator
-from recon.priors import Functional
+from recon.linear import LinearOperator, real_dtype
+from recon.priors import Denoiser, Functional
 from recon.problem import Problem, Term
 
 
@@ -51,9 +51,24 @@ def squared_norm(problem: Problem) -> Tensor:
     return torch.tensor(bounds).to(problem.strength).expand(problem.items).clone()
 
 
+def column_energy(problem: Problem) -> Tensor:
+    """The mean diagonal of A^H W A of each item, ``(B,)``, from the image of random signs (Hutchinson 1990)."""
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, problem.operator.domain_shape, generator=generator).mul(2).sub(1)
+    pixels = problem.visible(signs.unsqueeze(0)).numel()
+    image = problem.operator(signs.to(problem.y.device, real_dtype(problem.y.dtype)).unsqueeze(0))
+    energy = problem.item_fidelity.weighted_norm(image).square() / pixels
+    return energy.to(problem.strength).expand(problem.items).clamp_min(1e-30)
+
+
 def is_weighted(term: Term) -> bool:
     """Whether the term's prox thresholds by a weight: not a constraint, not a denoiser."""
     return isinstance(term.prior, Functional) and not term.constraint
+
+
+def has_denoiser(problem: Problem) -> bool:
+    """Whether a term is a denoiser."""
+    return any(isinstance(term.prior, Denoiser) for term in problem.terms)
 
 
 def leader(problem: Problem) -> Term | None:
@@ -70,9 +85,12 @@ def first_penalties(problem: Problem, squared: Callable[[], Tensor]) -> list[Ten
     rms = (problem.image_norm / problem.start[0].numel() ** 0.5).to(problem.strength)
     by_scale = 10 / torch.where(rms > 0, rms, torch.ones_like(rms))
     first = leader(problem)
+    plugged = has_denoiser(problem)
     penalties = []
     for term in problem.terms:
-        if is_weighted(term):
+        if isinstance(term.prior, Denoiser) or (plugged and first is None):
+            penalties.append(column_energy(problem))
+        elif is_weighted(term):
             quadratic = isinstance(term.prior, Functional) and term.prior.quadratic
             penalties.append(torch.ones_like(by_scale) if quadratic else by_scale)
         elif first is not None:
@@ -83,12 +101,15 @@ def first_penalties(problem: Problem, squared: Callable[[], Tensor]) -> list[Ten
 
 
 def penalty_units(problem: Problem) -> list[Tensor]:
-    """What the penalties of `first_penalties` are multiplied by: the weight, of the leader for constraints, or 1."""
+    """What the penalties of `first_penalties` are multiplied by: the weight, of the leader for constraints, or 1.
+
+    A denoiser's penalty has no weight in it: its noise level is sqrt(weight / penalty), that of the data in the image.
+    """
     first = leader(problem)
     units = []
     for term in problem.terms:
         owner = term if is_weighted(term) else first
-        if owner is None:
+        if owner is None or isinstance(term.prior, Denoiser):
             units.append(torch.ones_like(problem.strength))
             continue
         weight = owner.weight(problem.strength, problem.strength)

@@ -442,7 +442,8 @@ def test_a_denoiser_that_is_a_proximal_map_gives_its_known_fixed_point(
     solution = recon.solve(problem, Smoother(0.5, value_range), solver=solver, stop=PRECISE)
     assert solution.converged
     for item in range(2):
-        near(solution.image[item], ridge(A, y[item], 0.5 * factor**2, K))
+        # with a denoiser ADMM stops by the change of an iteration, of which many are still to come
+        near(solution.image[item], ridge(A, y[item], 0.5 * factor**2, K), 1e-4)
 
 
 def test_denoiser_and_functional_together() -> None:

@@ -268,21 +268,25 @@ def test_a_fixed_prior_beside_an_automatic_one_keeps_its_weight() -> None:
     assert found == [pytest.approx(solution.weight), 0.5]
 
 
-@pytest.mark.parametrize(
-    ("prior", "solver"),
-    [(Ridge(gradient=True), recon.CG()), (Smoother("auto"), recon.ADMM())],
-    ids=["ridge", "denoiser"],
-)
-def test_quadratic_priors_and_denoisers_have_automatic_weights_too(prior: recon.Prior, solver: Any) -> None:
+def test_quadratic_priors_have_automatic_weights_too() -> None:
     """Without a bias to speak of, what is left over is the noise: the residual meets its target."""
     truth = photograph()
     y = truth + 0.1 * random(48, 48)
+    fidelity = ("gaussian", {"noise_level": 0.1})
     solution = recon.solve(
-        recon.Identity((48, 48)), prior, y, solver=solver, fidelity=("gaussian", {"noise_level": 0.1})
+        recon.Identity((48, 48)), Ridge(gradient=True), y, solver=recon.CG(), fidelity=fidelity
     )
     last = solution.weight_search[-1]
     assert last["residual"][0] == pytest.approx(last["target"][0], rel=0.05)
     assert float(psnr(solution.image[None], truth)[0]) > float(psnr(y[None], truth)[0])
+
+
+def test_the_automatic_weight_of_a_denoiser_is_the_noise_variance() -> None:
+    """Of each item, and without a search: in units of 1/2 |A x - y|^2, -log p(x) weighs sigma^2."""
+    y = torch.stack([photograph(), 2 * photograph()]) + 0.1 * random(2, 48, 48)
+    fidelity = ("gaussian", {"noise_level": [0.1, 0.2]})
+    solution = recon.solve(recon.Identity((48, 48)), Smoother("auto"), y, fidelity=fidelity)
+    assert solution.weight == pytest.approx([0.01, 0.04]) and solution.weight_search == []
 
 
 def test_the_search_is_recorded_and_its_state_goes_on() -> None:

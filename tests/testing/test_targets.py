@@ -83,7 +83,7 @@ def test_a_distribution_and_its_kinds():
     assert {"recon:operators", "recon/tv[1]", "recon/admm[0]", "recon/psnr[0]", "recon/camera"} <= set(
         everything
     )
-    assert items("recon", "prior")[0] == "recon/box"
+    assert items("recon", "prior")[0] == "recon/bm3d"
     assert items("recon", "priors") == items("recon", "prior")
     assert set(items("recon", "plugin")) == {
         f"recon:{name}" for name in ("bridges", "core", "data", "networks", "operators", "priors")
