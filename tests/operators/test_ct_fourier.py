@@ -193,6 +193,12 @@ def test_auto_takes_the_matrix_where_it_is_small_and_says_what_it_took() -> None
     assert ParallelBeam((512, 512), angles=60, detectors=512, memory_limit=0).backend == "strip"
 
 
+def test_a_result_says_which_backend_made_it() -> None:
+    op = recon.operator("ct_parallel", shape=(16, 16), angles=8)
+    solution = recon.solve(op, "tv", op(torch.ones(16, 16)), weight=0.1, stop=recon.MaxIterations(2))
+    assert solution.provenance["operator"]["backend"] == "matrix"
+
+
 def test_without_finufft_auto_takes_the_matrix_and_fourier_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
