@@ -251,12 +251,13 @@ class Problem:
     ) -> Callable[[Tensor], Tensor] | None:
         """The operator's approximate inverse of A^H W A + sum_i rho_i K_i^H K_i.
 
-        W enters as the pixels see it where the operator knows that, else by its mean.
+        W enters as the pixels see it where the operator knows that and W is the data term's own; by its mean
+        elsewhere, and where W is but the metric in which A x is split.
         """
         weights = self.item_fidelity.weights
         if weights is None:
             return self.operator.preconditioner(rho, maps)
-        if self.weights_seen is not None:
+        if self.item_fidelity.quadratic and self.weights_seen is not None:
             weighted = self.operator.weighted_preconditioner(rho, maps, self.weights_seen)
             if weighted is not None:
                 return weighted
