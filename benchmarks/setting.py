@@ -15,7 +15,17 @@ from rich.table import Table
 def environment() -> dict[str, str]:
     """Versions, machine, date and command of this run."""
     found = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "command": " ".join(sys.argv)}
-    for package in ("recon", "torch", "numpy", "scipy", "numba", "finufft", "astra-toolbox", "deepinv", "sigpy"):
+    for package in (
+        "recon",
+        "torch",
+        "numpy",
+        "scipy",
+        "numba",
+        "finufft",
+        "astra-toolbox",
+        "deepinv",
+        "sigpy",
+    ):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -131,6 +131,23 @@ class LinearOperator(nn.Module):
         """A cheap positive definite approximation of (A^H A + sum_i rho_i K_i^H K_i)^-1, or None."""
         return None
 
+    def weights_seen(self, weights: Tensor) -> Tensor | None:
+        """The weights W of the samples as each pixel sees them: e with A^H W A near e^(1/2) A^H A e^(1/2), or None.
+
+        Args:
+            weights: the diagonal of W, >= 0, ``(B, *range_shape)``.
+
+        Returns:
+            ``(B, *domain_shape)``, or None where no such image is known.
+        """
+        return None
+
+    def weighted_preconditioner(
+        self, rho: Sequence[Step], terms: Sequence[LinearOperator], seen: Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
+        """As `preconditioner`, of A^H W A with the weights that `weights_seen` gave; None asks for W's mean."""
+        return None
+
     def fourier_symbol(self) -> Tensor | None:
         """Eigenvalues of A^H A on the unshifted FFT grid of `domain_shape`, where the FFT diagonalises it."""
         return None

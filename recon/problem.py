@@ -266,15 +266,31 @@ class Problem:
     def preconditioner(
         self, rho: Sequence[Step], maps: Sequence[LinearOperator]
     ) -> Callable[[Tensor], Tensor] | None:
-        """The operator's approximate inverse of A^H W A + sum_i rho_i K_i^H K_i; W enters by its mean."""
+        """The operator's approximate inverse of A^H W A + sum_i rho_i K_i^H K_i.
+
+        W enters as the pixels see it where the operator knows that and W is the data term's own; by its mean
+        elsewhere, and where W is but the metric in which A x is split.
+        """
         weights = self.item_fidelity.weights
         if weights is None:
             return self.operator.preconditioner(rho, maps)
+        if self.item_fidelity.quadratic and self.weights_seen is not None:
+            weighted = self.operator.weighted_preconditioner(rho, maps, self.weights_seen)
+            if weighted is not None:
+                return weighted
         mean = (
             weights.flatten(1).mean(1).clamp_min(1e-30).reshape(-1, *(1,) * len(self.operator.domain_shape))
         )
         inverse = self.operator.preconditioner([weight / mean for weight in rho], maps)
         return None if inverse is None else lambda residual: inverse(residual) / mean
+
+    @cached_property
+    def weights_seen(self) -> Tensor | None:
+        """The weights of the samples as each pixel sees them, one row where all items share them."""
+        weights = self.item_fidelity.weights
+        if weights is None:
+            return None
+        return self.operator.weights_seen(weights.expand(len(weights), *self.operator.range_shape))
 
     def residual_norm(self, x: Tensor) -> Tensor:
         """sqrt(sum_j w_j |(A x - y)_j|^2) of each item."""
@@ -372,6 +388,9 @@ class Problem:
             value = self.__dict__.get(name)
             if value is not None:
                 part.__dict__[name] = value[items]
+        seen = self.__dict__.get("weights_seen")
+        if seen is not None and len(seen) > 1:
+            part.__dict__["weights_seen"] = seen[items]
         part.fidelity = part.item_fidelity = self.item_fidelity.select(items)
         part.batch_shape = (len(items),)
         return part

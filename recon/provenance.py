@@ -42,11 +42,13 @@ def describe(kind: str, thing: Any) -> dict[str, Any]:
     if known is None:
         return {"name": f"{type(thing).__module__}.{type(thing).__qualname__}", "text": repr(thing)}
     name, version, arguments = known
-    return {
+    record = {
         "name": name,
         "version": version,
         "arguments": {key: plain(value) for key, value in arguments.items()},
     }
+    backend = getattr(thing, "backend", None)  # what computed it, where the arguments leave that open
+    return record if backend is None else record | {"backend": plain(backend)}
 
 
 def plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from recon.parameters import Param
 from recon_operators import astra_projector
 from recon_operators.angular_noise import parallel_noise
 from recon_operators.filtered_backprojection import ViewInterpolation, weighted_views
-from recon_operators.fourier_projector import FourierProjector, is_convolution
+from recon_operators.fourier_projector import FourierProjector
 from recon_operators.line_integrals import Projector, full_precision
 from recon_operators.scan_geometry import ParallelGeometry
 from recon_operators.tomography import (
@@ -27,9 +27,6 @@ from recon_operators.tomography import (
     length,
     radians,
 )
-
-FOURIER_FROM = 16 * 1024**2
-"""Bytes of a matrix from which ``backend="auto"`` prefers the Fourier domain: there one FFT pair is faster."""
 
 
 class ParallelBeam(Tomography):
@@ -53,9 +50,9 @@ class ParallelBeam(Tomography):
             views; elsewhere the same as ``strip``.
         astra: the ASTRA toolbox, which holds no matrix. On the CPU the same matrix, in float32; on the GPU
             one call for a batch, whose adjoint is approximate (`adjoint_kind`).
-        auto: on the CPU ``fourier`` where A^T A is one FFT pair and the matrix would be large (from `FOURIER_FROM`
-            on), else the matrix while it fits `memory_limit`, else ``strip``; on a GPU ASTRA where it is installed
-            with CUDA, else the matrix. `backend` and `repr` say which.
+        auto: on the CPU the matrix while it fits `memory_limit`, else ``strip``; on a GPU ASTRA where it is installed
+            with CUDA, else the matrix. `backend` and `repr` say which. ``fourier`` is for those who ask for it: where
+            rays differ much in weight, as in `poisson`, its ripples beside edges count as much as the object.
 
     Raises:
         ValueError: a shape, size, angle or backend that makes no scan; the message names it and what to give.
@@ -107,8 +104,6 @@ class ParallelBeam(Tomography):
             return "astra"
         if self.device.type != "cpu":
             return "matrix"
-        if self._matrix_bytes >= FOURIER_FROM and is_convolution(self.geometry):
-            return "fourier"
         return "matrix" if self._matrix_bytes <= self.memory_limit else "strip"
 
     def _projector(self, backend: str, dtype: torch.dtype, device: torch.device) -> Projector:

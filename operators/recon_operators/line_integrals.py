@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recon.linear import LinearOperator, Step
 from recon_operators import astra_projector
+from recon_operators.circulant import circulant_inverse
 
 
 class Projector(Protocol):
@@ -81,6 +82,22 @@ class LineIntegrals(LinearOperator):
             return torch.fft.irfftn(spectrum, s=self.domain_shape, dim=axes)
 
         return apply
+
+    def weights_seen(self, weights: Tensor) -> Tensor | None:
+        """The mean weight of the rays through each pixel, (A^T w) / (A^T 1); 0 where there is next to none.
+
+        After Fessler and Booth, IEEE Trans. Image Process. 8, 1999, who weigh rays by their squared lengths.
+        """
+        rays = self.adjoint(torch.ones_like(weights[:1]))
+        met = rays > 1e-3 * rays.amax()
+        return torch.where(met, self.adjoint(weights) / rays.where(met, 1), 0).clamp_min(0)
+
+    def weighted_preconditioner(
+        self, rho: Sequence[Step], terms: Sequence[LinearOperator], seen: Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
+        """c/|w| between the roots of the weights that the pixels are seen with; see `circulant_inverse`."""
+        own = self.approximate_symbol()
+        return None if own is None else circulant_inverse(own, rho, terms, seen)
 
     def _forward(self, x: Tensor) -> Tensor:
         projector, images = self._prepared(x)
