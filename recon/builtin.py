@@ -107,6 +107,14 @@ def recon_solvers() -> list[SolverEntry]:
             factory="recon.solvers.splitting:Splitting",
             summary="a learned network and the data in turn, with functionals beside the data",
             needs=("adjoint", "network"),
+            examples=(
+                Example(
+                    expected_failures={
+                        "denoiser": "where it stands still x - f(x) balances the data: f is no proximal map to it",
+                        "default_stop": "a few outer loops, as it was trained",
+                    }
+                ),
+            ),
         ),
     ]
 

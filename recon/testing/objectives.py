@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from recon.channels import channels_of
+from recon.linear import LinearOperator
+from recon.testing.dense import Differences
 from recon.testing.measuring import Check, Checks, bound, random, require
 from recon.testing.running import require_all
 from recon.training.objective import Batch, Objective, Setting
@@ -87,15 +89,22 @@ class Trial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = _small() if self.network is None else copy.deepcopy(self.network)
-            objective.prepare(Setting(network, channels_of(network), (SIDE, SIDE), seed=0))
+            objective.prepare(Setting(network, channels_of(network), (SIDE, SIDE), op=self.operator, seed=0))
         return objective
+
+    @property
+    def operator(self) -> LinearOperator | None:
+        """Differences of neighbouring pixels, for an objective that needs data."""
+        return Differences((SIDE, SIDE), periodic=True) if "data" in self.objective.needs else None
 
     def batch(self, seed: int = 0) -> Batch:
         """Three smooth images in [0, 1], and the same with noise."""
         coarse = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
         target = nn.functional.interpolate(coarse, (SIDE, SIDE), mode="bilinear")[:, 0]
         noisy = target + 0.1 * random(target.shape, target.dtype, seed)
-        return Batch(noisy, target, None, None, torch.arange(3), seed=seed)
+        op = self.operator
+        data = None if op is None else op(noisy)
+        return Batch(noisy, target, data, op, torch.arange(3), seed=seed)
 
 
 @torch.enable_grad()

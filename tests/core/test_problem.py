@@ -260,7 +260,9 @@ def test_weights_that_fit_no_prior_or_several() -> None:
     y = torch.ones(M)
     with pytest.raises(ValueError, match="weight=1.0 was given, but there is no prior to weigh"):
         recon.solve(A, None, y, weight=1.0)
-    with pytest.raises(ValueError, match="weight was given, but the prior is a constraint, which has none"):
+    with pytest.raises(
+        ValueError, match="weight was given, but the prior is a constraint or a generator, which has none"
+    ):
         recon.solve(A, NonNegative(), y, weight=1.0)
     with pytest.raises(ValueError, match=r"weight=1.0 fits several priors \(L1, Ridge\): give each its own"):
         recon.solve(A, L1() + Ridge(), y, weight=1.0)

@@ -83,7 +83,6 @@ def test_a_registered_item_and_a_kind(capsys):
     [
         (["maks"], "no item or distribution is called 'maks'; did you mean 'mask'?"),
         (["recon", "--kind", "piror"], "unknown kind 'piror'; did you mean 'prior'?"),
-        (["recon", "--kind", "objective"], "recon registers nothing of the kind objective to check"),
         (["absent.py:Blur"], "there is no file absent.py"),
         (["mask:msk=[[1]]"], "operator mask has no parameter 'msk'; did you mean 'mask'?"),
         ([], "TARGET"),

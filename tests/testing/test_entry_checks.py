@@ -26,6 +26,7 @@ from recon.loading import Loaded
 from recon.metrics import MSE
 from recon.testing import Case, cases
 from recon.testing.closed_forms import Magnitudes
+from recon.training.supervised import Supervised
 
 HERE = __name__
 
@@ -135,14 +136,21 @@ def test_a_sound_entry_passes_with_ids_that_name_it():
 
 
 def test_networks_and_objectives_are_made():
-    listed = found(entry(NetworkEntry, "small_network"), entry(ObjectiveEntry, "Double"))
+    listed = found(entry(NetworkEntry, "small_network"), entry(ObjectiveEntry, "Squares"))
     assert {case.judge().status for case in listed} == {"passed"}
     assert {case.kind for case in listed} == {"plugin", "network", "objective"}
     assert "has no 'smal_network'" in verdict(found(entry(NetworkEntry, "smal_network")), "factory").message
 
 
-def small_network(width: Annotated[int, recon.Param("channels", ge=1)] = 2) -> torch.nn.Module:
-    return torch.nn.Conv2d(1, width, 3)
+def small_network(side: Annotated[int, recon.Param("of the kernel", unit="px", ge=1)] = 3) -> torch.nn.Module:
+    return torch.nn.Conv2d(1, 1, side, padding="same")
+
+
+class Squares(Supervised):
+    """Mean squares."""
+
+    def __init__(self) -> None:
+        super().__init__("mse")
 
 
 FAULTS = [
