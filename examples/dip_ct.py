@@ -13,8 +13,8 @@ chest = samples.ct_chest()
 mu = chest.attenuation().reshape(64, 8, 64, 8).mean((1, 3))  # 1/mm
 ct = recon.operator("ct_parallel", shape=mu.shape, pixel_size=8 * chest.pixel_size[0], angles=20)
 sinogram = ct.measure(mu, noise=recon.noise("gaussian", std=0.4), seed=0)
-network = recon.prior("dip", filters=(16, 32, 32), skip=0, depth=8)
-solver, stop = recon.solver("dip", lr=0.01, reg_noise=0.0), recon.MaxIterations(300)
+network = recon.prior("dip", filters=(16, 32, 64), skip=0, depth=16)
+solver, stop = recon.solver("dip", lr=0.003, reg_noise=0.0), recon.MaxIterations(300)
 solutions = {
     "DIP": recon.solve(ct, network, sinogram, solver=solver, stop=stop),
     "DIP + TV": recon.solve(ct, network + recon.prior("tv", weight=0.5), sinogram, solver=solver, stop=stop),
