@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 import recon
+from recon.model_files import load_model
 from recon.training import Images
 
 WATER, BRIGHTEST = 0.02, 0.04  # 1/mm: what becomes 1
@@ -78,11 +79,9 @@ def main():
     torch.set_num_threads(1)
     training, validation = images(arguments.images)
     text = f"{len(training)} planes of photographs, CT and MR slices: those of TRAINING in train_denoiser.py"
-    network = (
-        arguments.network
-        if arguments.start is None
-        else recon.prior(f"{arguments.start}/").network.requires_grad_()
-    )
+    network = arguments.network
+    if arguments.start is not None:
+        network = load_model(arguments.start).network.requires_grad_()
     prior = recon.train(
         network,
         data=Images(training, text),
