@@ -1,6 +1,7 @@
 """Train the small denoiser that ships with the package (`--prior drunet`): DRUNet on photographs, CT and MR slices.
 
     python examples/experiments/train_denoiser.py IMAGES OUTPUT
+    python examples/experiments/train_denoiser.py IMAGES OUTPUT2 --start OUTPUT --sigma-high 0.8 --epochs 30 --lr 5e-4
 
 IMAGES is a folder with the files of `TRAINING`, OUTPUT becomes the model's folder; a run that was stopped goes on.
 The samples that tests and tutorials reconstruct (ct_chest, mr_brain, kspace_brain, camera) are not among them, nor is
@@ -14,6 +15,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 import recon
+from recon.model_files import load_model
 from recon.training import Images
 
 WATER, BRIGHTEST = 0.02, 0.04  # 1/mm: what becomes 1
@@ -66,24 +68,32 @@ def main():
     parser.add_argument("output", type=Path)
     parser.add_argument("--network", default="drunet:channels=(24,48,72),blocks=2,shuffle=2,residual=true")
     parser.add_argument("--epochs", type=int, default=220)
+    parser.add_argument("--sigma-high", type=float, default=0.2)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument(
+        "--start", type=Path, help="a model of this script to go on from, with other noise levels"
+    )
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     training, validation = images(arguments.images)
     text = f"{len(training)} planes of photographs, CT and MR slices: those of TRAINING in train_denoiser.py"
+    network = arguments.network
+    if arguments.start is not None:
+        network = load_model(arguments.start).network.requires_grad_()
     prior = recon.train(
-        arguments.network,
+        network,
         data=Images(training, text),
         validation=validation,
         image_range=(0.0, 1.0),
-        objective="denoising:sigma_low=0.002,sigma_high=0.2,spread=log",
+        objective=f"denoising:sigma_low=0.002,sigma_high={arguments.sigma_high},spread=log",
         augment={"flip": 0.5, "turns": True, "negate": 0.25},
         patch=48,
         patches=2,
         batch=16,
         epochs=arguments.epochs,
-        lr=2e-3,
+        lr=arguments.lr,
         schedule="cosine:warmup=0.02",
         clip=0.1,
         ema=0.999,
