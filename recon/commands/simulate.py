@@ -96,7 +96,8 @@ def simulated(
 
     Args:
         loaded: what `recon.load` returned.
-        op: operator by name or ``(name, {arguments})``, its `shape` and `pixel_size` filled in from the file where it takes them.
+        op: operator by name or ``(name, {arguments})``, its `shape` and `pixel_size` filled in from the file where it
+            takes them.
         noise: noise model in the same forms, or None.
         seed: of the noise.
         water: attenuation of water [1/mm] that HU are converted with for CT operators; 0.02 if None.

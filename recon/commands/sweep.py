@@ -166,11 +166,13 @@ def _as_dict(result: Sweep) -> dict[str, Any]:
 
 
 def _print(result: Sweep) -> None:
+    from rich.markup import escape
+
     from recon.report.sweep import cell_text, columns_of, heading, summary, titles_of
 
     rows, titles = summary(result), titles_of(result)
     scores = columns_of(rows)
-    table = new_table("configuration", "runs", *(heading(name, titles) for name in scores))
+    table = new_table("configuration", "runs", *(escape(heading(name, titles)) for name in scores))
     for row in rows:
         add_row(table, row["configuration"], str(row["runs"]), *(cell_text(row, name) for name in scores))
     console().print(table)

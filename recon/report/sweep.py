@@ -28,7 +28,7 @@ FORMATS = {"psnr": ".2f", "best_psnr": ".2f", "best_iteration": ".0f", "psnr_dat
 
 
 def write_sweep(sweep: Sweep) -> Path:
-    """Write ``table.md``, ``table.csv``, ``curves.csv``, a picture a variable, and ``index.html``, each whole or not."""
+    """Write ``table.md``, ``table.csv``, ``curves.csv``, ``index.html`` and a picture for each variable."""
     titles = titles_of(sweep)
     rows = summary(sweep)
     with written_whole(sweep.output / "table.md") as temporary:
@@ -74,7 +74,7 @@ def write_sweep(sweep: Sweep) -> Path:
 
 
 def summary(sweep: Sweep) -> list[dict[str, Any]]:
-    """One row a configuration: of each score the mean, and the standard deviation over the seeds where there are more."""
+    """One row a configuration: mean of each score, and its standard deviation over the seeds where there are more."""
     rows = []
     for configuration in sweep.configurations:
         cells = sweep.of(configuration)
@@ -109,7 +109,8 @@ def titles_of(sweep: Sweep) -> dict[str, str]:
 def notes_of(sweep: Sweep) -> list[str]:
     """What the figures mean: images, peak, units, seeds."""
     peak = sweep.facts["peak"]
-    unit = sweep.facts["notes"].get("unit") or "the image's own"
+    unit = sweep.facts["notes"].get("unit")
+    squares = f"squares of {unit}" if unit else "squares of the image's and of the data's values"
     against = (
         "the largest magnitude of the true image, and of the data for theirs" if peak is None else f"{peak:g}"
     )
@@ -117,9 +118,9 @@ def notes_of(sweep: Sweep) -> list[str]:
         "PSNR and MSE of the image are against the true image, the image that was measured; those of the data compare "
         "what the image predicts with what was measured. They are of the image that a run returns; the best PSNR is "
         "the largest on the way, which nobody knows without the true image.",
-        f"The peak of PSNR is {against}; squares are in {unit} units, the same in every row.",
-        f"{len(sweep.facts['seeds'])} seeds, each with fresh weights and input for every run; the measurement is the same "
-        "for all. After the mean stands the standard deviation over the seeds.",
+        f"The peak of PSNR is {against}; MSE is in {squares}, the same in every row.",
+        f"Seeds: {', '.join(map(str, sweep.facts['seeds']))}; every run begins with fresh weights and input, the "
+        "measurement is the same for all. After a mean stands the standard deviation over the seeds.",
     ]
 
 
@@ -128,10 +129,8 @@ def cell_text(row: Mapping[str, Any], name: str) -> str:
     if row[name] is None:
         return DASH
     form = FORMATS.get(name, ".3g")
-    spread = row[f"{name}_std"]
-    return f"{row[name]:{form}}" + (
-        "" if spread is None else f" \N{PLUS-MINUS SIGN} {spread:{'.2g' if form == '.3g' else form}}"
-    )
+    text, spread = f"{row[name]:{form}}", row[f"{name}_std"]
+    return text if spread is None else f"{text} \N{PLUS-MINUS SIGN} {spread:{FORMATS.get(name, '.2g')}}"
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -310,11 +309,14 @@ def _panel(
 
 
 def _images(lines: Sequence[Line], problem: Problem) -> dict[str, torch.Tensor]:
-    """The true image, the data where they are an image, and that of each line's first seed."""
+    """The true image, the data, or where they are no such image what is directly made of them, and each line's."""
     images: dict[str, torch.Tensor] = {}
     if problem.reference is not None:
         images["true image"] = problem.unflatten(problem.reference)
-    images["direct"] = problem.operator.pinv(problem.data)
+    if problem.data.shape == problem.operator.domain_shape and not problem.data.is_complex():
+        images["data"] = problem.data
+    else:
+        images["direct"] = problem.operator.pinv(problem.data)
     for line in lines:
         images[line.label] = Solution.load(line.cells[0].folder).image
     return {label: image.detach().cpu() for label, image in images.items()}

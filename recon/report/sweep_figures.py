@@ -122,7 +122,8 @@ def picture(
     height = tall + rows * (width / columns + 0.5) + 0.5
     figure = Drawing(figsize=(width, height), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(tall, height - 0.5 - tall))
+    parts = figure.subfigures(2, 1, height_ratios=(tall, height - 0.5 - tall), squeeze=False)
+    upper, lower = parts[0, 0], parts[1, 0]
     figure.suptitle(title, fontsize=12)
     for place, drawn in enumerate(charts):
         axis = upper.add_axes((place / len(charts), 0, 1 / len(charts), 0.97))

@@ -143,10 +143,7 @@ class Measurement:
                 )
             data = torch.nn.functional.avg_pool2d(data[None], self.reduce)[0]
             size = None if size is None else tuple(self.reduce * side for side in size)
-        if loaded.valid is None or data.shape != loaded.data.shape:
-            valid = None
-        else:
-            valid = loaded.valid
+        valid = None if loaded.valid is None or data.shape != loaded.data.shape else loaded.valid
         return dataclasses.replace(
             loaded, data=data.contiguous(), unit=unit, pixel_size=size, valid=valid, affine=None, geometry={}
         )

@@ -175,7 +175,8 @@ def variables_of(
 def shown(value: Any) -> str:
     """A value in a label."""
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     if isinstance(value, tuple | list):
         return "(" + ", ".join(shown(item) for item in value) + ")"
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -46,12 +46,13 @@ class Plan:
 
     def spec(self, part: Part, settings: Mapping[str, Any]) -> Spec:
         """The part with the values of a configuration."""
-        own = {
-            key.rpartition(".")[2]: value
-            for key, value in settings.items()
-            if key.rpartition(".")[0] == part.label
-        }
-        return part.name, {**part.arguments, **own}
+        arguments = dict(part.arguments)
+        for key, value in settings.items():
+            label, _, name = key.rpartition(".")
+            # a default that nobody wrote stays so: the run is the same whether or not others vary the parameter
+            if label == part.label and (name in arguments or value != part.parameter(name).default):
+                arguments[name] = value
+        return part.name, arguments
 
     def specs(self, kind: str, settings: Mapping[str, Any]) -> list[Spec]:
         """All parts of a kind with these values."""

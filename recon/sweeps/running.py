@@ -19,7 +19,7 @@ from recon.parameters import plain
 from recon.problem import Problem
 from recon.storage import FORMAT as PROBLEM_FORMAT
 from recon.sweeps.cells import FAILED, FINISHED, NOT_RUN, Cell, Work, key_of, problem_digest, recall, run_cell
-from recon.sweeps.naming import Variable, shown
+from recon.sweeps.naming import Variable
 from recon.sweeps.plan import Configuration, Plan, plan_of
 from recon.sweeps.setup import Setup, read_setup, set_up
 
@@ -80,8 +80,8 @@ class Sweep:
         skipped = sum(cell.skipped for cell in self.cells)
         before = f" ({skipped} of them before)" if skipped else ""
         return (
-            f"Sweep({self.title!r}, {len(self.cells)} runs: {count[FINISHED]} finished{before}, {count[FAILED]} failed, "
-            f"{count[NOT_RUN]} not run, {self.seconds:.1f} s, in {self.output})"
+            f"Sweep({self.title!r}, {len(self.cells)} runs: {count[FINISHED]} finished{before}, "
+            f"{count[FAILED]} failed, {count[NOT_RUN]} not run, {self.seconds:.1f} s, in {self.output})"
         )
 
 
@@ -107,8 +107,8 @@ def sweep(
 ) -> Sweep:
     """Vary parameters of prior, solver, operator or noise and see what becomes of the image.
 
-    One variable at a time around the base configuration, or every combination; every configuration with every seed, from
-    fresh weights. A run whose result is there, of the same measurement and the same settings, is not repeated; one
+    One variable at a time around the base configuration, or every combination; every configuration with every seed,
+    from fresh weights. A run whose result is there, of the same measurement and the same settings, is not repeated; one
     that was stopped goes on from its last state. A run that fails is recorded and the others go on. Ctrl-C ends the
     sweep with what is done; the same call finishes it.
 
@@ -221,8 +221,8 @@ def _check_folder(folder: Path, setup: Setup, force: bool) -> None:
         raise ForeignFolderError(f"{folder / BOOK} is damaged: choose another folder, or force") from None
     if there != (setup.title, setup.size):
         raise ForeignFolderError(
-            f"{folder} holds the sweep {_called(*there)}, not {_called(setup.title, setup.size)}: choose another folder, "
-            "or force the use of this one"
+            f"{folder} holds the sweep {_called(*there)}, not {_called(setup.title, setup.size)}: choose another "
+            "folder, or force the use of this one"
         )
 
 
@@ -245,7 +245,7 @@ def _prepared(plan: Plan, folder: Path, device: str | None) -> tuple[Sweep, dict
         prior = tuple(plan.specs("prior", settings))
         solvers = plan.specs("solver", settings)
         for seed in plan.setup.seeds:
-            place = folder / "cells" / _file_name(f"{_in_words(settings)}, seed={seed}")
+            place = folder / "cells" / _file_name(f"{configuration.label}, seed={seed}")
             asked = {
                 "prior": [list(spec) for spec in prior],
                 "solver": [list(spec) for spec in solvers],
@@ -273,12 +273,11 @@ def _facts(plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
     setup = plan.setup
     specs = {part.label: {"name": part.name, **plain(part.arguments)} for part in plan.parts}
     base = {variable.key: plain(variable.base) for variable in plan.variables}
-    shape = [len(setup.seeds), *sorted(setup.seeds)]
     return {
         **specs,
         "base": base,
         "iterations": setup.iterations,
-        "seeds": shape[1:],
+        "seeds": list(setup.seeds),
         "peak": setup.peak,
         "image_range": record["image_range"],
         "notes": plain(record["notes"]),
@@ -317,10 +316,6 @@ def _note(cell: Cell, answer: Answer) -> None:
         return
     for field in dataclasses.fields(Cell):
         setattr(cell, field.name, getattr(answer.value, field.name))
-
-
-def _in_words(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={shown(value)}" for key, value in settings.items())
 
 
 def _file_name(text: str) -> str:
