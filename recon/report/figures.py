@@ -192,7 +192,7 @@ def curves_png(
     figure = Figure(figsize=(5.4, 3.2), dpi=150, facecolor="none")
     FigureCanvasAgg(figure)
     left = 0.17 if y_label else 0.13  # fixed margins: a layout engine takes three times as long as the plot
-    axis = figure.add_axes((left, 0.15, 0.985 - left, 0.81))
+    axis = figure.add_axes((left, 0.15, 0.985 - left, 0.78))  # above: a power of ten, of small numbers
     axis.set_facecolor("none")
     shown = {label: _finite(label, curve) for label, curve in curves.items()}
     heights = np.concatenate([y for _, y in shown.values()])

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 DASH = "\N{EN DASH}"
 SCORES = ("psnr", "best_psnr", "best_iteration", "mse", "psnr_data", "mse_data")
+HEADINGS = {
+    "psnr": "PSNR [dB]",
+    "best_psnr": "best on the way [dB]",
+    "best_iteration": "at iteration",
+    "mse": "MSE",
+    "psnr_data": "PSNR of the data [dB]",
+    "mse_data": "MSE of the data",
+}
 FORMATS = {"psnr": ".2f", "best_psnr": ".2f", "best_iteration": ".0f", "psnr_data": ".2f"}
 
 
@@ -39,8 +47,8 @@ def write_sweep(sweep: Sweep) -> Path:
     problem = Problem.load(sweep.problem)
     shown = []
     for variable in sweep.variables:
-        section, drawn = _variable(sweep, variable, titles, problem)
-        sections.append(section)
+        parts, drawn = _variable(sweep, variable, titles, problem)
+        sections += parts
         if drawn is not None:
             name = f"{variable.key}.png"
             with written_whole(sweep.output / name) as temporary:
@@ -139,10 +147,11 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def heading(name: str, titles: Mapping[str, str]) -> str:
-    """A score's name at the head of a column."""
-    if name in titles:
-        return titles[name]
-    return {"best_psnr": "best PSNR on the way [dB]", "best_iteration": "at iteration"}[name]
+    """A score's name at the head of a column: what comes before the comma, if a title has one."""
+    title, comma, _ = titles.get(name, "").partition(",")
+    if comma:
+        return f"{title} [dB]" if name.startswith("psnr") else title
+    return HEADINGS[name]
 
 
 def _table(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], notes: Sequence[str]) -> Table:
@@ -274,15 +283,15 @@ def _best_of(sweep: Sweep, among: Sequence[Configuration]) -> Configuration | No
 
 def _variable(
     sweep: Sweep, variable: Variable, titles: Mapping[str, str], problem: Problem
-) -> tuple[Section, bytes | None]:
+) -> tuple[list[Section], bytes | None]:
     """Charts and images of one variable, and both as one picture."""
     lines = lines_of(sweep, variable)
     title = f"{variable.key}: {variable.parameter.about.description}".rstrip(": ")
     if not lines:
-        return Section(title=title, text="No run of this variable is finished."), None
+        return [Section(title=title, text="No run of this variable is finished.")], None
     charts = {name: chart(lines, name, variable.name, titles[name]) for name in QUANTITIES}
     drawn = {name: figure for name, figure in charts.items() if figure is not None}
-    images = _images(lines, problem)
+    images = _images(lines, problem, measured_alike(sweep, lines))
     notes = _image_notes(lines)
     window = problem.image_range or display_window(next(iter(images.values())))
     panels = [_panel(label, image, window, notes, problem) for label, image in images.items()]
@@ -291,14 +300,19 @@ def _variable(
         if sweep.grid
         else "The other variables are at their base."
     )
-    text += f" The images are of seed {lines[0].cells[0].seed}."
-    section = Section(title=title, text=text, figures=[*drawn.values(), *panels], figures_per_row=3)
+    if max(len(line.cells) for line in lines) > 1:
+        text += " Curves are means over the seeds, shaded by one standard deviation either way."
+    seen = f"Of seed {lines[0].cells[0].seed}."
+    sections = [
+        Section(title=title, text=text, figures=list(drawn.values()), figures_per_row=2),
+        Section(title=f"{variable.key}: images", text=seen, figures=panels, figures_per_row=4),
+    ]
     beside = [drawn[name] for name in ("psnr", "mse", "psnr_data", "mse_data", "loss") if name in drawn][:2]
     if "downsample" in str(sweep.facts.get("operator", {}).get("name")):
         beside = [drawn[name] for name in ("psnr_data", "psnr") if name in drawn] or beside
     colours = {line.label: line.colour for line in lines}
     whole = picture(f"{sweep.title}: {variable.name}", beside, images, window, notes, colours)
-    return section, whole
+    return sections, whole
 
 
 def _panel(
@@ -308,14 +322,21 @@ def _panel(
     return grey_figure(image, said, window=window, unit=str(problem.notes.get("unit") or ""))
 
 
-def _images(lines: Sequence[Line], problem: Problem) -> dict[str, torch.Tensor]:
+def measured_alike(sweep: Sweep, lines: Sequence[Line]) -> bool:
+    """Whether all lines are of the measurement that the first configuration is of."""
+    keys = [variable.key for variable in sweep.variables if variable.key.startswith(("operator.", "noise."))]
+    first = sweep.configurations[0].settings
+    return all(line.cells[0].settings[key] == first[key] for line in lines for key in keys)
+
+
+def _images(lines: Sequence[Line], problem: Problem, with_data: bool) -> dict[str, torch.Tensor]:
     """The true image, the data, or where they are no such image what is directly made of them, and each line's."""
     images: dict[str, torch.Tensor] = {}
     if problem.reference is not None:
         images["true image"] = problem.unflatten(problem.reference)
-    if problem.data.shape == problem.operator.domain_shape and not problem.data.is_complex():
+    if with_data and problem.data.shape == problem.operator.domain_shape and not problem.data.is_complex():
         images["data"] = problem.data
-    else:
+    elif with_data:
         images["direct"] = problem.operator.pinv(problem.data)
     for line in lines:
         images[line.label] = Solution.load(line.cells[0].folder).image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -143,7 +144,8 @@ def picture(
                 color=LINES["light"][colours[label] % len(LINES["light"])] if label in colours else "#d0d4d9",
                 linewidth=2.5 if label in colours else 1,
             )
-        axis.set_title(f"{label}\n{notes.get(label, '')}".strip(), fontsize=9)
+        named = textwrap.fill(label, 28, break_long_words=False)
+        axis.set_title(f"{named}\n{notes.get(label, '')}".strip(), fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -56,9 +56,9 @@ class Measurement:
         for name in ("operator", "noise"):
             if given.get(name) is not None:
                 given[name] = read_spec(given[name])
-        for name, count in (("window", 2), ("crop", 4)):
-            if name in given:
-                given[name] = _numbers(name, given[name], count)
+        for name, count, kind in (("window", 2, (int, float)), ("crop", 4, (int,))):
+            if given.get(name) is not None:
+                given[name] = _numbers(name, given[name], count, kind)
         for name in ("image", "mask"):
             if isinstance(given.get(name), str) and (folder / given[name]).is_file():
                 given[name] = str((folder / given[name]).absolute())
@@ -109,32 +109,22 @@ class Measurement:
         return problem
 
     def _taken(self, loaded: Loaded) -> Loaded:
-        """The part of the image, in its window, its pixels averaged."""
-        data = loaded.data
-        if data.ndim == 3 and len(data) == 3:
+        """The part of the image, in its window, its pixels averaged; padding becomes air, or what is darkest."""
+        from recon.commands.images import AIR
+
+        data, unit, size = loaded.data, loaded.unit, loaded.pixel_size
+        if loaded.valid is not None:
+            data = data.where(loaded.valid, AIR if unit == "HU" else float(data[loaded.valid].min()))
+        if data.ndim == 3 and len(data) == 3:  # colours
             data = data.mean(0)
         if data.ndim != 2:
             raise ValueError(
                 f"a sweep takes one image (rows, columns), {self.image} has the shape {tuple(data.shape)}"
             )
-        if loaded.valid is not None and self.window is not None:
-            data = data.where(loaded.valid, self.window[0])
-            loaded = dataclasses.replace(loaded, data=data, valid=None)
-        if self.crop is not None:
-            top, left, height, width = self.crop
-            if min(top, left) < 0 or min(height, width) < 1 or top + height > data.shape[0] or (
-                left + width > data.shape[1]
-            ):  # fmt: skip
-                raise ValueError(
-                    f"problem.crop {list(self.crop)} (top, left, height, width) leaves the image of "
-                    f"{data.shape[0]} x {data.shape[1]} pixels"
-                )
-            data = data[top : top + height, left : left + width]
-        unit = loaded.unit
+        data = self._cropped(data)
         if self.window is not None:
             low, high = self.window
             data, unit = ((data - low) / (high - low)).clamp(0, 1), ""
-        size = loaded.pixel_size
         if self.reduce > 1:
             if any(side % self.reduce for side in data.shape):
                 raise ValueError(
@@ -143,10 +133,27 @@ class Measurement:
                 )
             data = torch.nn.functional.avg_pool2d(data[None], self.reduce)[0]
             size = None if size is None else tuple(self.reduce * side for side in size)
-        valid = None if loaded.valid is None or data.shape != loaded.data.shape else loaded.valid
         return dataclasses.replace(
-            loaded, data=data.contiguous(), unit=unit, pixel_size=size, valid=valid, affine=None, geometry={}
+            loaded,
+            data=data.contiguous(),
+            unit=unit,
+            pixel_size=size,
+            valid=None,
+            affine=None,
+            geometry={},
         )
+
+    def _cropped(self, data: Tensor) -> Tensor:
+        if self.crop is None:
+            return data
+        top, left, height, width = self.crop
+        inside = min(top, left) >= 0 and top + height <= data.shape[0] and left + width <= data.shape[1]
+        if not inside or min(height, width) < 1:
+            raise ValueError(
+                f"problem.crop {list(self.crop)} (top, left, height, width) leaves the image of "
+                f"{data.shape[0]} x {data.shape[1]} pixels"
+            )
+        return data[top : top + height, left : left + width]
 
     def _mask(self, image: Tensor) -> Tensor:
         """1 where a pixel is measured."""
@@ -165,9 +172,9 @@ class Measurement:
         return (chance < float(self.mask or 0)).float()
 
 
-def _numbers(name: str, values: Any, count: int) -> tuple[Any, ...]:
-    if not isinstance(values, list | tuple) or len(values) != count or not all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in values
-    ):  # fmt: skip
-        raise ValueError(f"problem.{name} is a list of {count} numbers, got {values!r}")
+def _numbers(name: str, values: Any, count: int, kind: tuple[type, ...]) -> tuple[Any, ...]:
+    fine = isinstance(values, list | tuple) and len(values) == count
+    if not fine or not all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
+        what = "integers" if kind == (int,) else "numbers"
+        raise ValueError(f"problem.{name} is a list of {count} {what}, got {values!r}")
     return tuple(values)

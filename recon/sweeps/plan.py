@@ -99,7 +99,7 @@ def plan_of(setup: Setup) -> Plan:
     parts = _parts(setup)
     variables = variables_of(setup.vary, parts, setup.iterations)
     settings = _grid(variables) if setup.grid else _one_at_a_time(variables)
-    base = {variable.key: variable.base for variable in variables}
+    base = {} if setup.grid else {variable.key: variable.base for variable in variables}
     configurations = tuple(Configuration(own, _label(own, base, variables)) for own in settings)
     plan = Plan(setup, parts, variables, configurations)
     _try(plan)
@@ -150,7 +150,11 @@ def _label(settings: Mapping[str, Any], base: Mapping[str, Any], variables: tupl
         variable.key: variable.name if names.count(variable.name) == 1 else variable.key
         for variable in variables
     }
-    different = [f"{own[key]}={shown(value)}" for key, value in settings.items() if value != base[key]]
+    different = [
+        f"{own[key]}={shown(value)}"
+        for key, value in settings.items()
+        if key not in base or value != base[key]
+    ]
     return ", ".join(different) or "base"
 
 

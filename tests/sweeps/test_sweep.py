@@ -186,6 +186,7 @@ def test_a_grid_runs_every_combination(tmp_path: Path) -> None:
     found = [(cell.settings["solver.lr"], cell.settings["prior.scales"]) for cell in done.cells]
     assert found == list(itertools.product([0.001, 0.01], [1, 2]))
     assert "every combination" in (done.output / "table.md").read_text()
+    assert [one.label for one in done.configurations][1] == "lr=0.001, scales=2"
 
 
 def test_priors_operators_noise_and_the_length_of_runs_can_be_varied(tmp_path: Path) -> None:
@@ -396,9 +397,7 @@ def test_the_command_line_does_the_same(tmp_path: Path, capsys: pytest.CaptureFi
     asked += ["--iterations", "10", "--workers", "1"]
     assert main([*asked, "--vary", "lr=0.001,0.01", "--vary", "filters=4,(4,8)"]) == 0
     said = capsys.readouterr()
-    assert (
-        "filters=(4, 8)" in said.out and "3/3" in said.err and "PSNR against the true image [dB]" in said.out
-    )
+    assert "filters=(4, 8)" in said.out and "3/3" in said.err and "PSNR [dB]" in said.out
     assert main([*asked, "--vary", "lr=0.001,0.01", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert [cell["skipped"] for cell in answer["cells"]] == [True, True]
