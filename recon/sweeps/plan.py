@@ -117,7 +117,11 @@ def _parts(setup: Setup) -> tuple[Part, ...]:
     if setup.solver is not None:
         parts.append(part_of("solver", "solver", setup.solver))
     if isinstance(setup.problem, Measurement):
-        parts.append(part_of("operator", "operator", setup.problem.operator_spec, whole=False))
+        operator = part_of("operator", "operator", setup.problem.operator_spec, whole=False)
+        if setup.problem.mask is not None:  # which is made of share or picture
+            free = tuple(parameter for parameter in operator.parameters if parameter.name != "mask")
+            operator = dataclasses.replace(operator, parameters=free)
+        parts.append(operator)
         if setup.problem.noise is not None:
             parts.append(part_of("noise", "noise", setup.problem.noise))
     return tuple(parts)

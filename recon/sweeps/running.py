@@ -17,6 +17,7 @@ from recon.cluster import Answer, connected, spread
 from recon.files import written_whole
 from recon.parameters import plain
 from recon.problem import Problem
+from recon.solving import _check_device
 from recon.storage import FORMAT as PROBLEM_FORMAT
 from recon.sweeps.cells import FAILED, FINISHED, NOT_RUN, Cell, Work, key_of, problem_digest, recall, run_cell
 from recon.sweeps.naming import Variable
@@ -147,6 +148,8 @@ def sweep(
         "vary": vary, "prior": prior, "solver": solver, "iterations": iterations, "seeds": seeds, "grid": grid,
         "peak": peak, "title": title,
     }  # fmt: skip
+    if device is not None and scheduler is None:
+        _check_device(device)
     setup = _setup(problem, size, {name: value for name, value in given.items() if value is not None})
     plan = plan_of(setup)
     folder = Path(output).absolute()
@@ -239,7 +242,11 @@ def _prepared(plan: Plan, folder: Path, device: str | None) -> tuple[Sweep, dict
         measured = plan.measuring(settings)
         if measured not in problems:
             file = folder / "problems" / f"{_file_name(measured or 'measured')}.h5"
-            plan.problem(settings).save(file)
+            try:
+                plan.problem(settings).save(file)
+            except (TypeError, ValueError) as error:
+                error.add_note(f"in the configuration {configuration.label}")
+                raise
             problems[measured] = (file, problem_digest(file))
         file, digest = problems[measured]
         prior = tuple(plan.specs("prior", settings))

@@ -333,6 +333,18 @@ def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, words: str) 
         read_setup(file, "ful" if "size" in text else None)
 
 
+def test_what_a_mask_or_a_machine_does_not_have_is_said(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"prior": DIP, "solver": SOLVER, "iterations": 1}
+    with pytest.raises(ArgumentNameError, match="operator mask has no parameter 'mask'"):
+        recon.sweep({"image": "ct_chest", "mask": 0.5}, tmp_path / "out", {"operator.mask": [0.3]}, **given)
+    with pytest.raises(ValueError, match="device 'cuda:77' cannot be used here"):
+        recon.sweep(posed(), tmp_path / "out", {"lr": [0.1]}, device="cuda:77", **given)
+    table = {"image": "ct_chest", "operator": "downsample:factor=4"}
+    with pytest.raises(ValueError, match="512") as caught:
+        recon.sweep(table, tmp_path / "new", {"factor": [7]}, **given)
+    assert caught.value.__notes__ == ["in the configuration factor=7"]
+
+
 def test_seeds_are_a_number_or_a_list() -> None:
     assert read_seeds(3) == (0, 1, 2) and read_seeds([5, 1]) == (5, 1)
     for wrong in (0, [], [1, 1], [-1], 1.5, True, "3"):
