@@ -187,8 +187,7 @@ def holds_sweep(folder: Path) -> bool:
 def _setup(problem: Any, size: str | None, given: dict[str, Any]) -> Setup:
     """What was asked for, from whatever form it has."""
     if isinstance(problem, str | Path) and Path(problem).suffix.lower() == ".toml":
-        changes: dict[str, Any] = dict(given)
-        return read_setup(problem, size, **changes)
+        return read_setup(problem, size, **given)
     if size is not None:
         raise ValueError(f"size={size!r} is of a sweep's .toml file")
     if isinstance(problem, Mapping):
@@ -235,20 +234,11 @@ def _called(title: str, size: str) -> str:
 
 def _prepared(plan: Plan, folder: Path, device: str | None) -> tuple[Sweep, dict[str, Work]]:
     """The cells, and what workers are told of each; the measurements are written."""
-    problems: dict[str, tuple[Path, str]] = {}
+    problems = _measured(plan, folder)
     cells, work = [], {}
     for configuration in plan.configurations:
         settings = configuration.settings
-        measured = plan.measuring(settings)
-        if measured not in problems:
-            file = folder / "problems" / f"{_file_name(measured or 'measured')}.h5"
-            try:
-                plan.problem(settings).save(file)
-            except (TypeError, ValueError) as error:
-                error.add_note(f"in the configuration {configuration.label}")
-                raise
-            problems[measured] = (file, problem_digest(file))
-        file, digest = problems[measured]
+        file, digest = problems[plan.measuring(settings)]
         prior = tuple(plan.specs("prior", settings))
         solvers = plan.specs("solver", settings)
         for seed in plan.setup.seeds:
@@ -274,6 +264,23 @@ def _prepared(plan: Plan, folder: Path, device: str | None) -> tuple[Sweep, dict
         first, facts,
     )  # fmt: skip
     return made, work
+
+
+def _measured(plan: Plan, folder: Path) -> dict[str, tuple[Path, str]]:
+    """Each measurement of the plan, written: its file and digest. Nothing is written unless all can be made."""
+    made: dict[str, Problem] = {}
+    for configuration in plan.configurations:
+        name = plan.measuring(configuration.settings)
+        try:
+            made[name] = made.get(name) or plan.problem(configuration.settings)
+        except (TypeError, ValueError) as error:
+            error.add_note(f"in the configuration {configuration.label}")
+            raise
+    found = {}
+    for name, problem in made.items():
+        file = problem.save(folder / "problems" / f"{_file_name(name or 'measured')}.h5")
+        found[name] = (file, problem_digest(file))
+    return found
 
 
 def _facts(plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -343,6 +343,7 @@ def test_what_a_mask_or_a_machine_does_not_have_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="512") as caught:
         recon.sweep(table, tmp_path / "new", {"factor": [7]}, **given)
     assert caught.value.__notes__ == ["in the configuration factor=7"]
+    assert not (tmp_path / "new").exists()
 
 
 def test_seeds_are_a_number_or_a_list() -> None:
