@@ -80,6 +80,8 @@ if TYPE_CHECKING:
     from recon.study import Study as Study
     from recon.study import solve_all as solve_all
     from recon.subsets import Subset as Subset
+    from recon.sweeps.running import Sweep as Sweep
+    from recon.sweeps.running import sweep as sweep
     from recon.training.objective import Objective as Objective
     from recon.training.train import train as train
     from recon.transmission import PWLS as PWLS
@@ -127,6 +129,7 @@ _HOMES = {
     "recon.solvers.red": "RED",
     "recon.solving": "ConvergenceWarning solve",
     "recon.subsets": "Subset",
+    "recon.sweeps.running": "Sweep sweep",
     "recon.transmission": "PWLS Poisson",
     "recon.study": "Study solve_all",
     "recon.stopping": "Discrepancy MaxIterations RelativeChange SmallResiduals StoppingRule TimeLimit",

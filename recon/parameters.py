@@ -241,6 +241,20 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
     return name, arguments
 
 
+def values_of(text: str) -> list[str]:
+    """Split ``"a,(b,c)"`` at its outer commas into values, still as text.
+
+    >>> values_of("3,(4,5)")
+    ['3', '(4,5)']
+
+    Raises SpecError saying what cannot be read, such as a bracket that is not closed or an empty value.
+    """
+    values = [_unquoted(part.strip()) for part in _split(text, text)] if text.strip() else []
+    if not all(values):
+        raise SpecError(f"{text!r} has an empty value")
+    return values
+
+
 def type_name(annotation: Any) -> str:
     """Return a type annotation as a reader would write it.
 

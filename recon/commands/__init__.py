@@ -15,6 +15,7 @@ from recon.commands.new import new_command
 from recon.commands.simulate import simulate_command
 from recon.commands.slabs import slabs_command
 from recon.commands.solve import solve_command
+from recon.commands.sweep import sweep_command
 from recon.commands.train import train_command
 
 app = typer.Typer()
@@ -22,6 +23,7 @@ app.command("demo")(demo_command)
 app.command("simulate")(simulate_command)
 app.command("solve")(solve_command)
 app.command("batch")(batch_command)
+app.command("sweep")(sweep_command)
 app.command("train")(train_command)
 app.command("slabs")(slabs_command)
 app.command("evaluate")(evaluate_command)

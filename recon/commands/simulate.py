@@ -90,14 +90,15 @@ def simulate_command(
 
 
 def simulated(
-    loaded: Loaded, op: str, *, noise: str | None = None, seed: int = 0, water: float | None = None
+    loaded: Loaded, op: Any, *, noise: Any = None, seed: int = 0, water: float | None = None
 ) -> Problem:
     """The problem of recovering an image from its simulated measurement; the image is its reference.
 
     Args:
         loaded: what `recon.load` returned.
-        op: operator by name, its `shape` and `pixel_size` filled in from the file where it takes them.
-        noise: noise model by name, or None.
+        op: operator by name or ``(name, {arguments})``, its `shape` and `pixel_size` filled in from the file where it
+            takes them.
+        noise: noise model in the same forms, or None.
         seed: of the noise.
         water: attenuation of water [1/mm] that HU are converted with for CT operators; 0.02 if None.
 
@@ -108,7 +109,7 @@ def simulated(
     from recon.problem import Problem
     from recon.simulate import as_noise
 
-    name, given = parse_spec(op)
+    name, given = parse_spec(op) if isinstance(op, str) else op
     found = registry.find("operator", name)
     model = None if noise is None else as_noise(noise)
     image, unit, used_water = _image(loaded, ct="ct" in found.entry.tags, water=water)

@@ -165,6 +165,7 @@ def curves_png(
     theme: Theme = "light",
     logarithmic: bool = True,
     colours: Sequence[int] | None = None,
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> bytes:
     """Curves in one plot on a transparent ground.
 
@@ -175,6 +176,7 @@ def curves_png(
         theme: for a light or a dark page.
         logarithmic: whether values that are positive and over a decade apart get a logarithmic scale.
         colours: for each curve, the number of its colour in `LINES`; 0, 1, 2, ... unless given.
+        bands: label -> lower and upper values at the places of that curve, shaded: how far repetitions spread.
 
     Raises:
         ValueError: no curve, or one with other numbers of horizontal and vertical values.
@@ -190,7 +192,7 @@ def curves_png(
     figure = Figure(figsize=(5.4, 3.2), dpi=150, facecolor="none")
     FigureCanvasAgg(figure)
     left = 0.17 if y_label else 0.13  # fixed margins: a layout engine takes three times as long as the plot
-    axis = figure.add_axes((left, 0.15, 0.985 - left, 0.81))
+    axis = figure.add_axes((left, 0.15, 0.985 - left, 0.78))  # above: a power of ten, of small numbers
     axis.set_facecolor("none")
     shown = {label: _finite(label, curve) for label, curve in curves.items()}
     heights = np.concatenate([y for _, y in shown.values()])
@@ -199,6 +201,9 @@ def curves_png(
     for index, (label, (x, y)) in enumerate(shown.items()):
         colour = LINES[theme][(index if colours is None else colours[index]) % len(LINES[theme])]
         axis.plot(x, y, color=colour, linewidth=1.8, marker="o" if len(y) < 3 else "", label=label)
+        if bands is not None and label in bands:
+            low, high = bands[label]
+            axis.fill_between(curves[label][0], low, high, color=colour, alpha=0.18, linewidth=0)
     widths = np.concatenate([x for x, _ in shown.values()])
     axis.xaxis.set_major_locator(
         MaxNLocator(integer=bool((widths == np.round(widths)).all()), steps=[1, 2, 5, 10])
