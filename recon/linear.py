@@ -35,7 +35,7 @@ class LinearOperator(nn.Module):
 
     Attributes:
         domain: ``"real"`` refuses complex images, ``"complex"`` promotes real ones, ``"any"`` keeps both.
-        nonnegative: every entry of the matrix is >= 0 (CT); `norm` is then a guaranteed upper bound.
+        nonnegative: every entry of the matrix is >= 0 (CT); `norm` is then a bound without exception.
         orthonormal: K K^H = 1: the rows of the matrix are orthonormal. The proximal map of g(K x) then follows from
             that of g in closed form.
         adjoint_kind: ``"exact"``, or ``"approximate"`` when `_adjoint` is not the transpose of `_forward`.
@@ -95,8 +95,8 @@ class LinearOperator(nn.Module):
         return self._run(self._run(x, adjoint=False), adjoint=True)
 
     def _norm(self) -> float:
-        """Largest singular value; override with the exact number where it is known."""
-        return norms.collatz_wielandt_bound(self) if self.nonnegative else norms.lanczos_norm(self)
+        """A bound of the largest singular value; override with the exact number where it is known."""
+        return norms.collatz_wielandt_bound(self) if self.nonnegative else norms.lanczos_bound(self)
 
     def _pinv(self, y: Tensor, **options: Any) -> Tensor:
         """Direct reconstruction; by default the adjoint, scaled per item to fit the data best."""
@@ -206,7 +206,10 @@ class LinearOperator(nn.Module):
         return algebra.Gram(self)
 
     def norm(self) -> float:
-        """Largest singular value, not below the true one (a guarantee for non-negative operators).
+        """An upper bound of the largest singular value, of which step sizes are made.
+
+        A closed form where the operator has one; for non-negative operators the Collatz-Wielandt bound, always
+        above; for others that of `recon.norms.lanczos_bound`, but for one random start in a million.
 
         Kept until a buffer or parameter is changed, moved or replaced.
         """

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recon.parameters import Param
 from recon_operators import astra_projector
-from recon_operators.angular_noise import parallel_noise
+from recon_operators.angular_noise import lower_noise, noise_beside_the_bow_tie
 from recon_operators.filtered_backprojection import ViewInterpolation, weighted_views
 from recon_operators.fourier_projector import FourierProjector
 from recon_operators.line_integrals import Projector, full_precision
@@ -123,7 +123,7 @@ class ParallelBeam(Tomography):
         From differences along the detector (`sinogram_noise`) or, where that is lower, from the frequencies at which
         no object has power (`angular_noise`): views equally spaced over 180 degrees, detector in the middle.
         """
-        return parallel_noise(y, super().noise_level(y), self.geometry)
+        return lower_noise(super().noise_level(y), noise_beside_the_bow_tie(y, self.geometry))
 
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
         """Filtered back-projection; see `recon_operators.filtered_backprojection`.

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from recon.parameters import Param
+from recon_operators.angular_noise import lower_noise, noise_beside_the_fans_bow_tie
 from recon_operators.filtered_backprojection import add_up_views, weighted_fan_views
 from recon_operators.line_integrals import full_precision
 from recon_operators.scan_geometry import FanGeometry
@@ -105,6 +106,14 @@ class FanBeam(Tomography):
             f"source {geometry.source_origin:g} mm, detector {geometry.origin_detector:g} mm from the axis"
         )
         return f"{super().extra_repr()}, {distances}"
+
+    def noise_level(self, y: Tensor) -> Tensor:
+        """Root mean square over each sinogram of its noise's standard deviation.
+
+        From differences along the detector (`sinogram_noise`) or, where that is lower, from the frequencies at which
+        no object has power (`angular_noise`): views equally spaced over 360 degrees that see the whole image.
+        """
+        return lower_noise(super().noise_level(y), noise_beside_the_fans_bow_tie(y, self.geometry))
 
     def _pinv(self, y: Tensor, *, filter: str = "ram-lak", cutoff: float = 1.0) -> Tensor:  # type: ignore[override]  # noqa: A002
         """Filtered back-projection; see `recon_operators.filtered_backprojection`.

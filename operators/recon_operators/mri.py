@@ -13,7 +13,7 @@ from recon.linear import LinearOperator, Step, complex_dtype, real_dtype, solve_
 from recon.parameters import Param
 from recon_operators.arrays import ArrayLike, Derived, as_mask, as_tensor
 from recon_operators.circulant import circulant_inverse
-from recon_operators.kspace_noise import noise_power, outermost
+from recon_operators.kspace_noise import lower, noise_beside_the_object, noise_power, outermost
 from recon_operators.sampling import is_named, make_mask, unknown_mask
 
 _NAMES = {2: "(H, W)", 3: "(D, H, W)"}
@@ -180,15 +180,20 @@ class CartesianMRI(LinearOperator):
         return self.mask
 
     def noise_level(self, y: Tensor) -> Tensor:
-        """Standard deviation of the real and of the imaginary part, from the outermost measured samples.
+        """Standard deviation of the real and of the imaginary part; the coils' variances are averaged.
 
-        The image's own k-space is weakest there (`noise_power`). The coils' variances are averaged. An image
-        that has not faded at the highest frequencies sets a floor: 0.3 % of the maximum for a clinical slice of
-        512 x 512, 1 to 3 % for simulated data of photographs and phantoms.
+        From the outermost measured samples, where the image's own k-space is weakest (`noise_power`), or, where that
+        is clearly lower, from beside the object along a fully sampled axis (`noise_beside_the_object`). Masks that
+        vary along every axis leave the first alone: an image that has not faded at the highest frequencies is then a
+        floor, of 0.3 % of the maximum for a clinical slice of 512 x 512, 1 to 3 % for simulated data of photographs
+        and phantoms.
         """
         outer = self._derived.get("outer samples", self.mask, self._outermost)
         power = noise_power(y.flatten(self._axes[0])[..., outer])
-        return (power.mean(dim=-1) if self._coils else power).sqrt()
+        level = (power.mean(dim=-1) if self._coils else power).sqrt()
+        sampled = [axis for axis in self._axes if axis not in varying_axes(self.mask)]
+        coils = y if self._coils else y.unsqueeze(1)
+        return lower(level, noise_beside_the_object(coils, self.mask, sampled))
 
     def extra_repr(self) -> str:
         """Shapes, coils and acceleration."""

@@ -14,7 +14,7 @@ from recon.linear import LinearOperator, Step, real_dtype
 from recon.parameters import Param
 from recon_operators.arrays import ArrayLike, Derived, as_tensor
 from recon_operators.circulant import circulant_inverse
-from recon_operators.kspace_noise import noise_power, outermost
+from recon_operators.kspace_noise import lower, noise_beside_the_image, noise_power, outermost
 from recon_operators.nufft import NonUniformFFT, density_compensation, normal_kernel
 
 GOLDEN_ANGLE = math.pi * (math.sqrt(5) - 1) / 2
@@ -131,13 +131,31 @@ class NonCartesianMRI(LinearOperator):
         return circulant_inverse(symbol, rho, terms, energy)
 
     def noise_level(self, y: Tensor) -> Tensor:
-        """Standard deviation of the real and of the imaginary part, from the outermost samples.
+        """Standard deviation of the real and of the imaginary part; the coils' variances are averaged.
 
-        As `CartesianMRI.noise_level`: there the image's own k-space is weakest.
+        From the outermost samples, where the image's own k-space is weakest, or, where that is clearly lower, from
+        beyond the field of view along straight lines that are oversampled, as spokes are
+        (`noise_beside_the_image`).
         """
         outer = self._derived.get("outer samples", self.trajectory, self._outermost)
         power = noise_power(y.reshape(len(y), -1, len(self._points))[..., outer])
-        return power.mean(dim=-1).sqrt()
+        level = power.mean(dim=-1).sqrt()
+        steps = self._derived.get("steps", self.trajectory, self._steps)
+        if steps is None:
+            return level
+        lines = y.reshape(len(y), -1, len(steps), self.trajectory.shape[-2])
+        return lower(level, noise_beside_the_image(lines, steps))
+
+    def _steps(self) -> Tensor | None:
+        """The step between samples along each line ``(lines, axes)``, if the last axis of samples runs along lines."""
+        if self.trajectory.ndim < 3 or self.trajectory.shape[-2] < 16:
+            return None
+        points = self.trajectory.to(torch.float64)
+        points = points.reshape(-1, *points.shape[-2:])
+        steps = points.diff(dim=1)
+        mean = steps.mean(1)
+        bent = (steps - mean.unsqueeze(1)).abs().amax()
+        return mean if float(bent) <= 1e-3 * float(mean.norm(dim=-1).amin()) else None
 
     def extra_repr(self) -> str:
         """Shapes, samples and coils."""

@@ -45,7 +45,7 @@ def squared_norm(problem: Problem) -> Tensor:
         bound = (
             norms.collatz_wielandt_bound(weighted, tolerance=0.02)
             if operator.nonnegative
-            else norms.lanczos_norm(weighted, tolerance=0.01)
+            else norms.lanczos_bound(weighted)
         )
         bounds.append(max(bound**2, 1e-30))
     return torch.tensor(bounds).to(problem.strength).expand(problem.items).clone()

@@ -93,7 +93,9 @@ def choose_by_lcurve(
         ended = str(reason)
     for look in rounds:
         look["curvature"] = [math.nan] * problem.items
-    if not ended:
+    if ended:
+        strength = walk.strength
+    else:
         for place in places.tolist():
             strength[place] = _chosen(rounds, place, problem.items)
     everything = torch.arange(problem.items, device=strength.device)

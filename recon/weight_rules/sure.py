@@ -115,12 +115,16 @@ def choose_by_risk(
         ended = INTERRUPTED
     except WalkEnded as reason:
         ended = str(reason)
-    for place, search in searches.items():
-        strength[place] = search.answer()
+    if ended:
+        strength = walk.strength
+    else:
+        for place, search in searches.items():
+            strength[place] = search.answer()
     everything = torch.arange(problem.items, device=strength.device)
     chosen = problem.select(everything)
     chosen.strength = strength
-    _warn(sum(search.at_end for search in searches.values()), problem.items)
+    if not ended:
+        _warn(sum(search.at_end for search in searches.values()), problem.items)
     return WeightChoice(
         strength, reweighted(algorithm, chosen, select(walk.state, everything)), rounds, ended
     )

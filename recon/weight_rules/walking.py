@@ -42,7 +42,8 @@ class Walk:
         watch: asked after every iteration whether to end.
 
     Attributes:
-        state: of every item, twins included.
+        state: of every item, twins included; where a walk was ended, as far as it had come.
+        strength: the weight of each item that its state belongs to.
         iterations: taken by each item at its present weight.
         converged: whether what ended them there means that item and twin are solved.
     """
@@ -67,6 +68,7 @@ class Walk:
         self.state = map_tensors(algorithm.start(problem), torch.clone)
         self.iterations = torch.zeros(self.items, dtype=torch.long)
         self.converged = torch.zeros(self.items, dtype=torch.bool)
+        self.strength = problem.strength[: self.items].clone()
         self.fresh = True
 
     def places(self, items: Tensor) -> Tensor:
@@ -83,6 +85,7 @@ class Walk:
         everyone = self.places(items)
         part = self.problem.select(everyone)
         part.strength = strength.to(self.problem.strength).repeat(self.groups)
+        self.strength[items] = part.strength[: len(items)]
         state = select(self.state, everyone)
         if not self.fresh:
             state = reweighted(self.algorithm, part, state)
@@ -96,7 +99,12 @@ class Walk:
         here = torch.arange(len(items), device=items.device)  # places among `items` that still run
         last, count, iteration = images, len(items), 0
         while here.numel():
-            state = self.algorithm.step(part, state)
+            try:
+                state = self.algorithm.step(part, state)
+                self._ask_watch(items[here], part, state)
+            except (KeyboardInterrupt, WalkEnded):
+                put(self.state, self.places(items[here]), state)
+                raise
             iteration += 1
             now = part.project(self.algorithm.image(state))
             change = (norm(now - last) / norm(now).clamp_min(1e-30)).to(part.strength)
@@ -108,7 +116,6 @@ class Walk:
                     iteration,
                 )
             last = now
-            self._ask_watch(items[here], now)
             fired = self._fired(part, state, now, change, iteration)
             done, solved = (mask.reshape(self.groups, -1).all(0) for mask in fired)
             if not bool(done.any()):
@@ -124,8 +131,10 @@ class Walk:
             if here.numel():
                 part, state, last = part.select(rest), select(state, rest), now[rest]
 
-    def _ask_watch(self, items: Tensor, images: Tensor) -> None:
-        ended = "" if self.watch is None else self.watch(items, lambda: images[: len(items)])
+    def _ask_watch(self, items: Tensor, part: Problem, state: Any) -> None:
+        if self.watch is None:
+            return
+        ended = self.watch(items, lambda: part.project(self.algorithm.image(state))[: len(items)])
         if ended:
             raise WalkEnded(ended)
 

@@ -416,7 +416,7 @@ def test_parameters_of_admm(arguments: dict, message: str) -> None:
 
 def test_the_solver_is_chosen_by_the_prior() -> None:
     A, y = Matrix(random(20, 12)), random(20, seed=1)
-    for prior, name in ((None, "Direct"), (Ridge(1.0), "CG"), (L1(1.0), "ADMM"), (Smoother(1.0), "ADMM")):
+    for prior, name in ((None, "Direct"), (Ridge(1.0), "CG"), (L1(1.0), "FISTA"), (Smoother(1.0), "ADMM")):
         solution = recon.solve(A, prior, y)
         assert solution.provenance["solver"]["settings"].startswith(name)
 
@@ -472,7 +472,7 @@ def test_states_are_selected_and_mapped_item_by_item() -> None:
         after = algorithm.step(problem.select(items), part)
         whole = algorithm.step(problem, state)
         torch.testing.assert_close(algorithm.image(after), algorithm.image(whole)[items])
-    doubled = map_tensors(CGState(*(torch.ones(1, 2) for _ in range(5))), lambda tensor: 2 * tensor)
+    doubled = map_tensors(CGState(*(torch.ones(1, 2) for _ in range(6))), lambda tensor: 2 * tensor)
     assert float(doubled.x.sum()) == 4
 
 

@@ -273,6 +273,86 @@ def test_the_line_search_ends_at_its_bounds() -> None:
     assert search.at_end and 1e-2 <= search.answer() < 1e-2 * FACTOR
 
 
+@pytest.mark.parametrize("rule", ["sure", "lcurve"])
+def test_a_time_limit_ends_the_search(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the image that there is by then, and the weight that it is of."""
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    ticks = iter(range(10**6))
+    monkeypatch.setattr("time.perf_counter", lambda: 0.1 * next(ticks))  # every look at the clock takes 0.1 s
+    seen: list[recon.Snapshot] = []
+    with pytest.warns(recon.ConvergenceWarning, match=r"TimeLimit\('2s'\) came before"):
+        solution = recon.solve(
+            operator,
+            prior,
+            y,
+            weight=rule,
+            stop=recon.SmallResiduals(1e-9) | recon.TimeLimit("2s"),
+            callback=seen.append,
+            fidelity=("gaussian", {"noise_level": sigma}),
+        )
+    assert solution.reason == "TimeLimit('2s')" and solution.iterations == 0 and not solution.converged
+    assert 2 <= solution.seconds < 3, "the search ended at once"
+    assert 3 < len(seen) < 24
+    torch.testing.assert_close(solution.image, seen[-1].image[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["sure", "lcurve"])
+@pytest.mark.parametrize("looks", [1, 7, 90])
+def test_the_callback_sees_and_ends_the_search(rule: str, looks: int) -> None:
+    """At the first weight, and later, when items have gone on to weights of their own."""
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    seen: list[recon.Snapshot] = []
+
+    def look(snapshot: recon.Snapshot) -> bool:
+        seen.append(snapshot)
+        return len(seen) == looks
+
+    solution = recon.solve(
+        operator,
+        prior,
+        torch.stack([y, 2 * y]),
+        weight=rule,
+        callback=look,
+        fidelity=("gaussian", {"noise_level": [sigma, 2 * sigma]}),
+    )
+    assert solution.reasons == ["stopped by the callback"] * 2 and len(seen) == looks
+    assert {snapshot.iteration for snapshot in seen} == {0}
+    last = seen[-1]
+    torch.testing.assert_close(solution.image[last.items], last.image, rtol=1e-5, atol=1e-6)
+    assert bool(solution.image.isfinite().all()) and all(weight > 0 for weight in solution.weight)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("rule", ["sure", "lcurve"])
+@pytest.mark.parametrize("calls", [20, 90])
+def test_ctrl_c_in_the_search_keeps_what_there_is(rule: str, calls: int) -> None:
+    """Pressed inside an operator, where the iteration is not complete."""
+    A, x, sigma = linear_case()
+    y = A @ x + sigma * random(40, dtype=torch.float64)
+
+    class Interrupted(Matrix):
+        calls = 0
+
+        def _forward(self, x: Tensor) -> Tensor:
+            Interrupted.calls += 1
+            if Interrupted.calls == calls:
+                raise KeyboardInterrupt
+            return super()._forward(x)
+
+    seen: list[recon.Snapshot] = []
+    solution = recon.solve(
+        Interrupted(A),
+        Ridge(),
+        y,
+        weight=rule,
+        callback=seen.append,
+        fidelity=("gaussian", {"noise_level": sigma}),
+    )
+    assert solution.reason == "interrupted" and solution.iterations == 0 and not solution.converged
+    torch.testing.assert_close(solution.image, seen[-1].image[0], rtol=1e-5, atol=1e-6)
+    last = solution.weight_search[-1]["weight"][0] if solution.weight_search else solution.weight
+    assert calls == 20 or (solution.weight_search and 0.01 < solution.weight / last < 100)  # type: ignore[operator]
+
+
 class Diverging(Matrix):
     """An adjoint of the wrong sign and size."""
 

@@ -190,13 +190,33 @@ def test_the_noise_level_of_simulated_data_is_found(coils, acceleration, level, 
 def test_the_noise_level_of_measured_data_adds_to_the_scanners_own(acceleration, brain_kspace):
     mask = random_1d((256, 256), acceleration, 0.08, density="gaussian")
     op = CartesianMRI(mask)
-    outside = (slice(16), slice(-16, None))
-    corners = torch.stack([brain_kspace[rows, columns] for rows in outside for columns in outside])
-    own = float(torch.view_as_real(corners).std())
+    air = CartesianMRI(torch.ones(256, 256)).pinv(brain_kspace)[:16, :16]  # the corner without head or ghost
+    own = float(torch.view_as_real(air).std())
     added = torch.tensor([0.0, 5.0, 20.0], dtype=torch.float64)
     noise = added.reshape(3, 1, 1) * math.sqrt(2) * complex_noise(3, 256, 256)
     expected = torch.sqrt(own**2 + added**2)
     assert op.noise_level((brain_kspace + noise) * mask).tolist() == pytest.approx(expected.tolist(), rel=0.1)
+
+
+@pytest.mark.parametrize("coils", [0, 4])
+@pytest.mark.parametrize("level", [1e-4, 1e-2])
+def test_the_sharp_edges_of_a_phantom_are_not_taken_for_noise(coils, level):
+    """Its k-space reaches the corners with 2 % of its maximum; the air beside it has none."""
+    op = CartesianMRI(random_1d((128, 128), 3, 0.08), birdcage(coils, 128, 128) if coils else None)
+    rows, columns = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    ellipse = ((rows - 64) / 50) ** 2 + ((columns - 60) / 40) ** 2 < 1
+    image = (ellipse + 0.5 * ((rows - 70).abs() < 12) * ((columns - 50).abs() < 9)).to(torch.complex128)
+    noise = level * math.sqrt(2) * complex_noise(4, *op.range_shape)
+    measured = op.noise_level(op(image) + noise * op.mask)
+    # 43 lines of 8 positions, next to each other in a window: some 150 independent samples a coil, three deviations
+    assert measured.tolist() == pytest.approx([level] * 4, rel=0.12)
+
+
+def test_an_object_that_fills_the_axis_leaves_the_outermost_samples_alone(photograph):
+    op = CartesianMRI(random_1d((128, 128), 3, 0.08))
+    image = Blur((128, 128), ("gaussian", 1.5))(photograph) + 0.2
+    noise = 0.002 * math.sqrt(2) * complex_noise(2, 128, 128)
+    assert op.noise_level(op(image) + noise * op.mask).tolist() == pytest.approx([0.002] * 2, rel=0.15)
 
 
 def test_coil_maps_stay_complex_and_precise_when_the_operator_is_moved():
