@@ -58,14 +58,19 @@ class Remembering(StoppingRule):
             "found": torch.full_like(progress.change, progress.iteration, dtype=torch.long),
         }
 
-    def judged(self, memory: Memory, score: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """The fields of `Memory` after a score ``(B,)``; NaN stands for no score."""
+    def judged(
+        self, memory: Memory, score: Tensor, progress: Progress, tolerance: float = 0.0
+    ) -> dict[str, Tensor]:
+        """The fields of `Memory` after a score ``(B,)``; NaN stands for no score.
+
+        A score that lies above the lowest by less than this share of it is as good: the later image is kept.
+        """
         assert progress.image is not None
-        better = score < memory.lowest
+        better = score < (1 + tolerance) * memory.lowest
         shaped = better.reshape(-1, *(1,) * (progress.image.ndim - 1))
         return {
             "best": torch.where(shaped, progress.image, memory.best),
-            "lowest": torch.where(better, score, memory.lowest),
+            "lowest": torch.where(score < memory.lowest, score, memory.lowest),
             "found": torch.where(better, progress.iteration, memory.found),
         }
 
@@ -86,21 +91,30 @@ class MovingVariance(Remembering):
         mean_k = (1 - a) mean_(k-1) + a x_k
         variance_k = (1 - a) (variance_(k-1) + a |x_k - mean_(k-1)|^2 / pixels)
 
-    so that one mean image is stored, and no window of images.
+    so that one mean image is stored, and no window of images. The variance of about 1/a images fluctuates: where
+    data have little noise it hardly rises after its minimum, and which of its dips is the deepest is chance. A
+    tolerance takes the latest image whose variance is near the least.
 
     Args:
-        patience: iterations without a lower variance after which to stop.
+        patience: iterations without a lower variance, or one within the tolerance, after which to stop.
         forgetting: a, between 0 and 1.
         burn_in: iterations whose variance does not count: the network is still far from the image, and the averages
             have not seen enough.
+        tolerance: share of the least variance by which another may lie above it and its later image still be
+            returned; 0: the published rule.
     """
 
-    def __init__(self, patience: int = 1000, forgetting: float = 0.1, burn_in: int = 100) -> None:
+    def __init__(
+        self, patience: int = 1000, forgetting: float = 0.1, burn_in: int = 100, tolerance: float = 0.0
+    ) -> None:
         self.patience = _whole("MovingVariance", "patience", patience, 1)
         self.burn_in = _whole("MovingVariance", "burn_in", burn_in, 0)
         if not (isinstance(forgetting, int | float) and 0 < forgetting < 1):
             raise ValueError(f"MovingVariance needs a forgetting factor between 0 and 1, got {forgetting!r}")
         self.forgetting = float(forgetting)
+        if not (isinstance(tolerance, int | float) and 0 <= tolerance < math.inf):
+            raise ValueError(f"MovingVariance needs a tolerance >= 0, got {tolerance!r}")
+        self.tolerance = float(tolerance)
 
     def begin(self, progress: Progress) -> _Averages:
         mean = progress.watched.clone()
@@ -114,14 +128,15 @@ class MovingVariance(Remembering):
         seen = memory.seen + 1
         score = torch.where(seen > self.burn_in, variance, math.nan)
         return _Averages(
-            **self.judged(memory, score, progress),
+            **self.judged(memory, score, progress, self.tolerance),
             mean=memory.mean + a * (x - memory.mean),
             variance=variance,
             seen=seen,
         )
 
     def __repr__(self) -> str:
-        return f"MovingVariance(patience={self.patience}, forgetting={self.forgetting:g}, burn_in={self.burn_in})"
+        near = f", tolerance={self.tolerance:g}" if self.tolerance else ""
+        return f"MovingVariance(patience={self.patience}, forgetting={self.forgetting:g}, burn_in={self.burn_in}{near})"
 
 
 @dataclasses.dataclass

@@ -18,10 +18,14 @@ from recon_networks.dip_presets import PRESETS, Input, Preset, automatic, fittin
 COLOURS = 4
 """The most colour channels: of three axes, a first one that short holds colours, a longer one is depth."""
 
+SMALLEST = 3
+"""Pixels along an axis below which convolutions with a reflected border have nothing to reflect."""
+
 PresetName = Literal[
     "auto", "denoise", "jpeg", "inpaint_region", "inpaint_text", "inpaint_library", "inpaint_library_unet",
     "inpaint_library_resnet", "restore_half", "restore_few", "super_resolution_x4", "super_resolution_x8", "flash",
     "ct_ellipses", "ct_lodopab", "deep_decoder", "conv_decoder", "small_128", "small_256",
+    "small_ct",
 ]  # fmt: skip
 
 
@@ -118,6 +122,11 @@ class DeepImagePrior(Generator):
         self, shape: Sequence[int], *, is_complex: bool, seed: int, like: Tensor
     ) -> DeepImagePrior:
         """A generator of such images with weights and input of this seed."""
+        if self.shape is not None and self.shape != tuple(shape):
+            raise ValueError(
+                f"the deep image prior was made with shape={self.shape}, but the problem has images {tuple(shape)}: "
+                "leave shape out, and it is made for the images that it meets"
+            )
         made = type(self)(
             self.preset, self.named, input=self.input, depth=self.depth, scale=self.scale, output=self.output,
             axes=self.axes, **self.changes,
@@ -127,6 +136,11 @@ class DeepImagePrior(Generator):
 
     def _make(self, shape: tuple[int, ...], is_complex: bool, seed: int, like: Tensor) -> None:
         space = self._space(shape)
+        if min(space) < SMALLEST:
+            raise ValueError(
+                f"the deep image prior needs images of at least {SMALLEST} pixels along each axis of space, got the "
+                f"shape {shape}: a network that halves the image has nothing to halve"
+            )
         on_gpu = like.device.type == "cuda"
         self.resolved = automatic(space, on_gpu) if self.preset == "auto" else self.preset
         preset = PRESETS[self.resolved]
@@ -171,8 +185,21 @@ class DeepImagePrior(Generator):
             settings = fitting(settings or PRESETS["denoise"].settings, space)
         factory = registry.find("network", name.partition(":")[0]).load()
         accepted = {parameter.name for parameter in read_parameters(factory)}
+        entrance = "in_channels" if "in_channels" in accepted else "channels"
+        missing = {entrance, "out_channels"} - accepted
+        if missing or getattr(factory, "needs_operator", False) or getattr(factory, "conditioned", False):
+            lack = (
+                f"{name!r} has no {' and '.join(sorted(missing))}"
+                if missing
+                else f"{name!r} needs more than that"
+            )
+            raise ValueError(
+                f"the deep image prior takes a network of `{entrance}` of noise to `out_channels` of the image, but "
+                f"{lack}: take one of skip, dip_unet, dip_resnet, deep_decoder, conv_decoder or unet, or "
+                "recon.Generator(network, fixed_input) with a network of yours"
+            )
         given = {
-            "channels": depth, "out_channels": channels, "axes": len(space), "output": self.output, "shape": space
+            entrance: depth, "out_channels": channels, "axes": len(space), "output": self.output, "shape": space
         }  # fmt: skip
         given = {key: value for key, value in given.items() if key in accepted}
         made: nn.Module = registry.make("network", name, **settings, **given)

@@ -43,12 +43,14 @@ def scored(method: str, truth: Tensor, reconstruct: Callable[[], Tensor]) -> Row
     return Row(method, mean(PSNR), mean(SSIM), seconds)
 
 
-def solved(operator: LinearOperator, data: Tensor, priors: str, constraint: str, fidelity: Any) -> Tensor:
-    """The images under priors joined by ``+`` and a constraint, however far the solver comes."""
+def solved(
+    operator: LinearOperator, data: Tensor, priors: str, constraint: str, fidelity: Any, **options: Any
+) -> Tensor:
+    """The images under priors joined by ``+`` and a constraint, however far the solver comes; options of `solve`."""
     prior: Any = None
     for spec in (*priors.split("+"), constraint):
         made = registry.make("prior", spec.strip())
         prior = made if prior is None else prior + made
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the scores tell
-        return solve(operator, prior, data, fidelity=fidelity).image
+        return solve(operator, prior, data, fidelity=fidelity, **options).image.to(data.device)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from recon.commands.solve import usable_device
 from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 
@@ -47,6 +48,10 @@ def benchmark_command(
             "the photons, limits the figures.",
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="ellipses: where to solve: cpu, cuda, cuda:1; cpu without it."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a published benchmark and compare with its published figures.
@@ -59,9 +64,9 @@ def benchmark_command(
     priors = tuple(prior or ["tv"])
     if name == "ellipses":
         _refuse(name, {"--slices": slices, "--reduced": reduced})
-        about, rows, published, note = _ellipses(priors, images or 100)
+        about, rows, published, note = _ellipses(priors, images or 100, usable_device(device))
     else:
-        _refuse(name, {"--images": images})
+        _refuse(name, {"--images": images, "--device": device})
         about, rows, published, note = _lodopab(priors, slices, reduced or 1)
     if as_json:
         print_json(
@@ -86,10 +91,10 @@ def benchmark_command(
     typer.echo(note)
 
 
-def _ellipses(priors: tuple[str, ...], images: int) -> tuple[dict[str, Any], Any, Any, str]:
+def _ellipses(priors: tuple[str, ...], images: int, device: Any) -> tuple[dict[str, Any], Any, Any, str]:
     from recon.benchmarks import ellipses
 
-    rows = ellipses.run(images, priors, _tell)
+    rows = ellipses.run(images, priors, _tell, device)
     note = (
         f"means over the first {images} test images; PSNR and SSIM (7 x 7) with the range of each image; published "
         "figures: DIVal, 100 images"

@@ -120,7 +120,7 @@ def solve_command(
 
         limits = _limits(iterations, tolerance, time_limit)
         strength = _weight(weight)
-        place = _device(device)
+        place = usable_device(device)
         check_folder(output, _holds_solution, force=force)
         replaces = _holds_solution(output)
         options = ScanOptions(
@@ -225,7 +225,7 @@ def _memory(text: str | None) -> int | None:
         ) from None
 
 
-def _device(name: str | None) -> torch.device | None:
+def usable_device(name: str | None) -> torch.device | None:
     """The device of that name, if it is there."""
     import torch
 

@@ -17,7 +17,8 @@ class ParallelNetworks:
     """The networks of a batch: weights ``(B, P)`` and an input to images ``(B, *shape)``.
 
     Batch normalisation always takes the statistics of the present image. With several items the networks run as one
-    with grouped convolutions (`torch.vmap`), or one after another.
+    with grouped convolutions (`torch.vmap`), or one after another. A network with the attribute
+    ``channels_last = True`` then has its kernels and images with the channels last, as a CPU convolves them fastest.
 
     Args:
         generator: network and fixed input of one item.
@@ -35,6 +36,7 @@ class ParallelNetworks:
         self.network = copy.deepcopy(generator.network).train()
         replace_all_batch_norm_modules_(self.network)
         self.shape, self.is_complex, self.together = tuple(shape), is_complex, together
+        self.channels_last = bool(getattr(self.network, "channels_last", False))
         learnt = {name: weight for name, weight in self.network.named_parameters() if weight.requires_grad}
         if not learnt:
             raise ValueError(
@@ -53,16 +55,22 @@ class ParallelNetworks:
             made = vmap(self._image, randomness="same")(theta, rows)
             assert isinstance(made, Tensor)
             return made
-        return torch.stack([self._image(weights, row) for weights, row in zip(theta, rows, strict=True)])
+        last = self.channels_last and theta.device.type == "cpu" and theta.dtype == torch.float32
+        form = torch.channels_last if last else torch.preserve_format
+        return torch.stack(
+            [self._image(weights, row, form) for weights, row in zip(theta, rows, strict=True)]
+        )
 
-    def _image(self, weights: Tensor, fixed: Tensor) -> Tensor:
-        """The image of one item."""
+    def _image(
+        self, weights: Tensor, fixed: Tensor, form: torch.memory_format = torch.preserve_format
+    ) -> Tensor:
+        """The image of one item, what has four axes being laid out in a form of memory."""
         parts = weights.split(self.sizes)
         named = {
-            name: part.reshape(shape)
+            name: _laid_out(part.reshape(shape), form)
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
-        made: Tensor = functional_call(self.network, named, (fixed.unsqueeze(0),))
+        made: Tensor = functional_call(self.network, named, (_laid_out(fixed.unsqueeze(0), form),))
         return self._as_image(made)
 
     def _as_image(self, made: Tensor) -> Tensor:
@@ -79,3 +87,7 @@ class ParallelNetworks:
             f"{kind} images {self.shape}"
             + (": make two channels, real and imaginary part" if self.is_complex else "")
         )
+
+
+def _laid_out(tensor: Tensor, form: torch.memory_format) -> Tensor:
+    return tensor.to(memory_format=form) if tensor.ndim == 4 else tensor

@@ -9,6 +9,9 @@ from recon_networks.blocks import LanczosHalving, weights_of
 from recon_networks.dip_presets import PRESETS
 from torch import nn
 
+import recon
+from recon.solvers.parallel_networks import ParallelNetworks
+
 PUBLISHED = {
     "denoise": (3, 2_217_831),
     "jpeg": (3, 572_827),
@@ -125,6 +128,28 @@ def test_every_preset_makes_images(preset: str) -> None:
     generator = DeepImagePrior(preset, shape=(64, 64))  # type: ignore[arg-type]
     assert generator().shape == (1, 1, 64, 64)
     assert generator.advice["lr"] == PRESETS[preset].lr
+
+
+@pytest.mark.parametrize("network", [Skip(2, 1, down=(8, 8), skip=2), DIPResNet(2, 1, blocks=1, filters=8)])
+def test_channels_last_change_nothing_but_the_rounding(network: nn.Module) -> None:
+    generator = recon.Generator(network, torch.rand(1, 2, 18, 23))
+    images, gradients, seen = [], [], []
+    for last in (True, False):
+        networks = ParallelNetworks(generator, (18, 23), is_complex=False, together=False)
+        assert networks.channels_last, "said by the network"
+        networks.channels_last = last
+        first = next(layer for layer in networks.network.modules() if isinstance(layer, nn.Conv2d))
+        first.register_forward_pre_hook(
+            lambda _, x: seen.append(x[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        theta = networks.first.expand(2, -1).clone().requires_grad_()
+        image = networks(theta, generator.fixed_input)
+        (gradient,) = torch.autograd.grad(image.square().sum(), theta)
+        images.append(image.detach())
+        gradients.append(gradient)
+    assert seen == [True, True, False, False]
+    torch.testing.assert_close(images[0], images[1], rtol=1e-5, atol=1e-5)  # sums of up to 72 products
+    assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) < 1e-4
 
 
 def test_wrong_settings_are_refused_in_words() -> None:
