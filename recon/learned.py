@@ -62,6 +62,7 @@ class LearnedPrior(Denoiser):
         self.value_range = value_range
         self.image_range = image_range
         self.unit, self.sigma_range, self.end_to_end = unit, sigma_range, end_to_end
+        self.conditioned = is_conditioned(network) and not end_to_end
         self.operator = operator
         self.card: dict[str, Any] = {} if card is None else card
 

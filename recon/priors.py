@@ -129,11 +129,14 @@ class Denoiser(Prior):
         value_range: the range of image values it was made for; solvers map images to it and back. None: any.
         image_range: the range of the images that is mapped to it where the problem says none. None: it must say.
         end_to_end: made for the images of one kind of scan, whose range is `image_range` whatever a problem says.
+        conditioned: trained to remove noise of any level up to most of the range, which it is told: solvers may start
+            from strong noise and let the level fall.
     """
 
     value_range: tuple[float, float] | None = None
     image_range: tuple[float, float] | None = None
     end_to_end: bool = False
+    conditioned: bool = False
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Denoise ``x`` (B, *shape) with noise level ``sigma``: a number, or ``(B,)``."""

@@ -58,7 +58,7 @@ class RED(Iterative):
             )
         x = problem.start
         none = torch.zeros_like(problem.strength)
-        return HQSState(x, problem.normal(x), none, column_energy(problem), none, none + 1, none + 1)
+        return HQSState(x, problem.normal(x), [], x, none, column_energy(problem), none, none + 1, none + 1)
 
     def step(self, problem: Problem, state: HQSState) -> HQSState:
         """One pass of the denoiser and one data step."""
@@ -70,7 +70,7 @@ class RED(Iterative):
         x, normal_x = solve_normal(problem, [rho], [term.K], b, state.x, state.normal_x, self.inner)
         change = (norm(x - state.x) / norm(x).clamp_min(1e-30)).to(state.primal)
         return dataclasses.replace(
-            state, x=x, normal_x=normal_x, iteration=state.iteration + 1, primal=change, dual=change
+            state, x=x, normal_x=normal_x, answer=x, iteration=state.iteration + 1, primal=change, dual=change
         )
 
     def image(self, state: HQSState) -> Tensor:
