@@ -70,8 +70,8 @@ class ADMM(Iterative):
     proximal map then thresholds at a tenth of the image's scale, which was within a factor 2 of the best
     number of iterations in denoising, inpainting, super-resolution, CT and MRI, whatever the units. It
     follows the weight when that changes; the scaled duals stay, as the duals scale with the weight too. A
-    quadratic takes its weight, a constraint a fifth of its neighbour's penalty, and terms without any scale
-    0.03 |A|^2/|K_i|^2. Later the relative primal and dual residuals are kept within a factor 10 of each other
+    quadratic takes its weight, terms without any scale 0.03 |A|^2/|K_i|^2, and a constraint a fifth of its neighbour's
+    penalty, but no less than that. Later the relative primal and dual residuals are kept within a factor 10 of each other
     (Wohlberg 2017).
 
     Args:
@@ -199,7 +199,7 @@ class ADMM(Iterative):
         """Penalties in units of the weight."""
         if self.rho != "auto":
             return [torch.full_like(problem.strength, float(self.rho)) for _ in problem.terms]
-        return first_penalties(problem, lambda: _squared_norm(problem))
+        return first_penalties(problem)
 
     def _penalties(self, problem: Problem, state: ADMMState) -> list[Tensor]:
         """Penalties as they enter the algorithm: a weighted functional's follow its weight."""
@@ -288,15 +288,3 @@ def _relaxed(z: Tensor, mapped: Tensor, relaxation: Step) -> Tensor:
 def _change(new: Tensor, old: Tensor, scale: Tensor) -> Tensor:
     """|new - old| of each item relative to the larger of |new| and a thousandth of the scale."""
     return norm(new - old) / torch.maximum(norm(new), 1e-3 * scale.to(norm(new))).clamp_min(1e-30)
-
-
-def _squared_norm(problem: Problem) -> Tensor:
-    """|A^H W A| of each item within some 10 %, by five power iterations from the back-projection."""
-    x = problem.backprojection
-    estimate = torch.ones_like(problem.strength)
-    for _ in range(5):
-        size = norm(x)
-        x = torch.where(per_item(size, x) > 0, x / per_item(size.clamp_min(1e-30), x), torch.ones_like(x))
-        x = problem.normal(x)
-        estimate = norm(x).to(estimate)
-    return estimate.clamp_min(1e-30)

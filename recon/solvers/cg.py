@@ -61,7 +61,10 @@ class CG:
         """One CG iteration; items already solved to rounding stay."""
         image = self._matrix(problem, state.direction)
         squared = inner(state.residual, state.residual)
+        # below the rounding of the right-hand side the residual is noise, which the matrix may not even see
+        level = torch.finfo(squared.dtype).eps * norm(problem.backprojection)
         alpha = squared / inner(state.direction, image).clamp_min(1e-30)
+        alpha = torch.where(squared > level.square(), alpha, 0)
         x = state.x + per_item(alpha, state.x) * state.direction
         residual = state.residual - per_item(alpha, state.x) * image
         new_squared = inner(residual, residual)

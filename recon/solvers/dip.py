@@ -17,7 +17,7 @@ from recon.priors import Generator, SumOfPriors
 from recon.problem import Problem
 from recon.solvers.admm import ADMM, ADMMState
 from recon.solvers.algorithm import norm, per_item
-from recon.solvers.generator_fit import GeneratorFit, value_range
+from recon.solvers.generator_fit import GeneratorFit, check_priors, value_range
 from recon.solvers.lbfgs import direction, line_search, remembered
 from recon.stopping import MaxIterations, StoppingRule
 
@@ -170,6 +170,10 @@ class DIP:
     def searching(self) -> _WithoutGenerator:
         """What finds an automatic weight: the priors beside the generator alone, whose weight it then shares."""
         return _WithoutGenerator()
+
+    def check(self, problem: Problem) -> None:
+        """Refuse priors without one generator, and denoisers."""
+        check_priors(problem)
 
     def start(self, problem: Problem) -> DIPState:
         """Fresh weights, fitted to x0 where there is one; their image, and the step to the weights of the next."""

@@ -70,8 +70,8 @@ class FISTA(Iterative):
         """ADMM finds an automatic weight: it follows a change within the few iterations between two looks."""
         return ADMM()
 
-    def start(self, problem: Problem) -> FISTAState:
-        """The first image, at rest."""
+    def check(self, problem: Problem) -> None:
+        """Refuse priors and data terms that it does not take."""
         refuse_generator(problem, "fista")
         _sorted(problem)
         if not problem.item_fidelity.smooth:
@@ -79,6 +79,10 @@ class FISTA(Iterative):
                 "solver='fista' needs a data term with a gradient everywhere, which fidelity "
                 f"{problem.item_fidelity.name!r} has not: use solver='pdhg', 'admm', or 'osem' without a prior"
             )
+
+    def start(self, problem: Problem) -> FISTAState:
+        """The first image, at rest."""
+        self.check(problem)
         x = problem.start
         predicted = [] if problem.item_fidelity.quadratic else [problem.operator(x)] * 2
         none = torch.zeros_like(problem.strength)

@@ -35,7 +35,7 @@ class GeneratorFit:
     """
 
     def __init__(self, problem: Problem, *, together: bool, reg_noise: float, held_out: float) -> None:
-        _check_priors(problem)
+        check_priors(problem)
         generator = problem.fitted_generator
         assert generator is not None
         count = generator.fixed_input.shape[0]
@@ -196,7 +196,8 @@ def _kept_back(problem: Problem, share: float) -> Tensor:
     return mask
 
 
-def _check_priors(problem: Problem) -> None:
+def check_priors(problem: Problem) -> None:
+    """Raise ValueError unless there is one generator, alone or beside functionals."""
     members = [] if problem.prior is None else problem.prior.members
     generators = [member for member in members if isinstance(member, Generator)]
     if len(generators) != 1:

@@ -188,13 +188,17 @@ class PDHG(Iterative):
         """ADMM finds an automatic weight: it follows a change within the few iterations between two looks."""
         return ADMM()
 
-    def start(self, problem: Problem) -> PDHGState:
-        """The first image; the data's dual is its residual, the others are zero."""
+    def check(self, problem: Problem) -> None:
+        """Refuse generators and denoisers."""
         refuse_generator(problem, "pdhg")
         refuse_denoisers(problem, "pdhg")
+
+    def start(self, problem: Problem) -> PDHGState:
+        """The first image; the data's dual is its residual, the others are zero."""
+        self.check(problem)
         x, closed = problem.start, self._closed(problem)
         bound = squared_norm(problem)
-        first = first_penalties(problem, lambda: bound)
+        first = first_penalties(problem)
         own = None if closed else own_term(problem)
         sigma = [
             self.ratio * step for term, step in zip(problem.terms, first, strict=True) if term is not own
@@ -269,7 +273,7 @@ class PDHG(Iterative):
 
     def _closed(self, problem: Problem) -> bool:
         """Whether the data term has its proximal map in closed form, and is to use it."""
-        if self.data == "split":
+        if self.data == "split" or not problem.terms:
             return False
         term, operator = problem.item_fidelity, problem.operator
         closed = (

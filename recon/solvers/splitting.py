@@ -177,7 +177,7 @@ class Splitting:
         if not functionals.terms:
             z, normal_z = solve_normal(problem, [pull], maps, right, z, normal_z, self.inner)
             return dataclasses.replace(state, z=z, normal_z=normal_z)
-        scales = first_penalties(functionals, lambda: norms)
+        scales = first_penalties(functionals)
         units = penalty_units(functionals)
         rho = [per_item(a * b, z).to(pull.dtype) for a, b in zip(scales, units, strict=True)]
         shrink = self.decay ** int(state.iteration.max())
