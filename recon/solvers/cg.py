@@ -82,6 +82,13 @@ class CG:
         """The iterate."""
         return state.x
 
+    def account(self, problem: Problem, state: CGState) -> list[str]:
+        """Where the step lengths come from."""
+        return [
+            "Every step length is the exact minimum along its direction: there is no step size to choose, and no "
+            "preconditioner is used."
+        ]
+
     def default_stop(self) -> StoppingRule:
         """Relative residual of the normal equations below 1e-5, or 200 iterations."""
         return SmallResiduals(1e-5) | MaxIterations(200)

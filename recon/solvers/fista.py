@@ -133,6 +133,21 @@ class FISTA(Iterative):
         """The image x."""
         return state.x
 
+    def account(self, problem: Problem, state: FISTAState) -> list[str]:
+        """The step and where it comes from."""
+        curvature = state.lipschitz[:1].clone()
+        for term in _sorted(problem)[0]:
+            weight = term.weight(problem.strength, problem.strength)
+            curvature = curvature + (weight * term.K.norm() ** 2)[:1]
+        origin = (
+            "found by trying: longer where the data term's gradient allows it, halved where not"
+            if state.predicted
+            else "one over a guaranteed bound of the curvature of data term and quadratic priors"
+        )
+        return [
+            f"Step size {1 / float(curvature[0]):.3g} ({origin}); the momentum is let go where it points uphill."
+        ]
+
     def __repr__(self) -> str:
         return "FISTA()"
 

@@ -63,8 +63,8 @@ class OSEM:
             )
         if not problem.operator.nonnegative:
             raise ValueError(
-                f"solver={solver!r} needs an operator without negative entries, which {type(problem.operator).__name__} "
-                "does not promise (`nonnegative`): use solver='pdhg'"
+                f"solver={solver!r} needs an operator without negative entries, which "
+                f"{type(problem.operator).__name__} does not promise (`nonnegative`): use solver='pdhg'"
             )
         for term in problem.terms:
             kept = term.constraint and isinstance(term.K, Identity)
@@ -91,6 +91,15 @@ class OSEM:
     def image(self, state: OSEMState) -> Tensor:
         """The image x."""
         return state.x
+
+    def account(self, problem: Problem, state: OSEMState) -> list[str]:
+        """Subsets and steps."""
+        count = len(state.sensitivity)
+        subsets = "all data at once" if count == 1 else f"{count} subsets of the data in turn"
+        return [
+            f"An iteration takes {subsets}; every pixel is multiplied by the ratio of measured to expected counts over "
+            "its sensitivity: there is no step size. Noise grows with the iterations."
+        ]
 
     def default_stop(self) -> StoppingRule:
         """A relative change below 1e-3, or 100 iterations."""

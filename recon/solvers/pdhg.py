@@ -261,6 +261,30 @@ class PDHG(Iterative):
         """The image x', inside the constraint if there is one."""
         return state.image
 
+    def account(self, problem: Problem, state: PDHGState) -> list[str]:
+        """Steps, relaxation and what becomes of the data term."""
+        closed = not bool((state.bound > 0).any())
+        splits = _splits(problem, closed)
+        sigma = [float((step * split.unit)[0]) for split, step in zip(splits, state.sigma, strict=True)]
+        squares = [
+            step * float(split.squared_norm(state.bound)[0])
+            for split, step in zip(splits, sigma, strict=True)
+        ]
+        names = [
+            type(split.term.prior).__name__ if isinstance(split, PriorSplit) else "the data"
+            for split in splits
+        ]
+        duals = ", ".join(f"{step:.3g} for {name}" for step, name in zip(sigma, names, strict=True))
+        moved = "then moved towards equal residuals" if self.adaptive else "kept"
+        return [
+            f"Steps at the end: {1 / max(sum(squares), 1e-30):.3g} of the image, one over the sum of the dual steps "
+            f"times guaranteed |K|^2; dual steps {duals} (at first from the weights and the image's scale, {moved}); "
+            f"over-relaxation {self.relaxation:g}.",
+            "The data term is taken in closed form by the operator."
+            if closed
+            else "The data term is split off.",
+        ]
+
     def _image_update(self, problem: Problem, v: Tensor, tau: Tensor, closed: bool) -> Tensor:
         """The proximal map of h, or of the data term in closed form."""
         if closed:
