@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from recon.solvers.pdhg import PDHG as PDHG
     from recon.solvers.red import RED as RED
     from recon.solvers.sirt import SIRT as SIRT
+    from recon.solvers.splitting import Splitting as Splitting
     from recon.solving import ConvergenceWarning as ConvergenceWarning
     from recon.solving import solve as solve
     from recon.stopping import Discrepancy as Discrepancy
@@ -125,6 +126,7 @@ _HOMES = {
     "recon.training.objective": "Objective",
     "recon.training.train": "train",
     "recon.solvers.sirt": "SIRT",
+    "recon.solvers.splitting": "Splitting",
     "recon.solvers.hqs": "HQS",
     "recon.solvers.red": "RED",
     "recon.solving": "ConvergenceWarning solve",

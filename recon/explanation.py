@@ -169,7 +169,8 @@ def _problem_in_words(facts: Mapping[str, Any]) -> list[str]:
         sentences.append("The operator's adjoint is approximate: what it converges to is a little off.")
     for prior in facts["priors"]:
         through = f" of the image's {prior['through']}" if prior["through"] else ""
-        weight = "the weight that was chosen" if prior["automatic"] else f"weight {prior['weight'] or 0:g}"
+        chosen = "the weight that was chosen" if facts["weight_rule"] else "whose weight plays no part"
+        weight = chosen if prior["automatic"] else f"weight {prior['weight'] or 0:g}"
         sentences.append(
             {
                 "functional": f"Prior: {prior['name']}{through}, {weight}.",

@@ -16,7 +16,7 @@ from torch import Tensor
 from recon.algebra import Combination
 from recon.linear import Identity, LinearOperator, Step, real_dtype
 from recon.priors import Functional
-from recon.problem import Problem, Term
+from recon.problem import DEPENDS_ON_DATA, Problem, Term
 
 
 class JointMap(LinearOperator):
@@ -242,7 +242,7 @@ def lifted(problem: Problem) -> Problem:
         )
     operator = Lifted(problem.operator, joint[0].fields(shape))
     whole = object.__new__(LiftedProblem)
-    known = ("terms", "start", "image_norm", "backprojection")
+    known = ("terms", *DEPENDS_ON_DATA)
     whole.__dict__.update({name: value for name, value in problem.__dict__.items() if name not in known})
     whole.operator = operator
     whole.x0 = None if problem.x0 is None else operator.lift(problem.x0)

@@ -102,6 +102,7 @@ def solve(
     problem = lifted(stated)
     choice_of_solver = chosen_solver(solver, problem)
     algorithm = choice_of_solver.algorithm
+    getattr(algorithm, "check", lambda _problem: None)(problem)
     rule = _default_stop(algorithm, problem) if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recon.lifting import lifted
 from recon.linear import real_dtype
-from recon.problem import Problem
+from recon.problem import DEPENDS_ON_DATA, Problem
 from recon.runner import run
 from recon.transmission import PWLS
 from recon.weight import spread
@@ -196,7 +196,7 @@ def _redrawn(
     clean = predicted.repeat(count, *(1,) * (predicted.ndim - 1))
     part.x0 = image.repeat(count, *(1,) * (image.ndim - 1))
     part.reference = None
-    for name in ("start", "image_norm", "backprojection"):
+    for name in DEPENDS_ON_DATA:
         part.__dict__.pop(name, None)
     if method == "parametric":
         part.noise_level = problem.noise_level.repeat(count)

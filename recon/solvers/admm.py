@@ -14,7 +14,7 @@ from recon.linear import Step, real_dtype
 from recon.parameters import Param
 from recon.problem import Problem
 from recon.solvers.algorithm import Iterative, norm, per_item, refuse_generator
-from recon.solvers.normal_equations import inner_iterations, solve_normal
+from recon.solvers.normal_equations import solve_normal, step_in_words
 from recon.solvers.steps import first_penalties, has_denoiser, leader, penalty_units
 
 
@@ -70,9 +70,9 @@ class ADMM(Iterative):
     proximal map then thresholds at a tenth of the image's scale, which was within a factor 2 of the best
     number of iterations in denoising, inpainting, super-resolution, CT and MRI, whatever the units. It
     follows the weight when that changes; the scaled duals stay, as the duals scale with the weight too. A
-    quadratic takes its weight, a constraint a fifth of its neighbour's penalty, and terms without any scale
-    0.03 |A|^2/|K_i|^2. Later the relative primal and dual residuals are kept within a factor 10 of each other
-    (Wohlberg 2017).
+    quadratic takes its weight, terms without any scale 0.03 |A|^2/|K_i|^2, and a constraint a fifth of its neighbour's
+    penalty, but no less than that. Later the relative primal and dual residuals are kept within a factor 10 of each
+    other (Wohlberg 2017).
 
     Args:
         rho: penalty of every term, or ``"auto"``.
@@ -180,26 +180,19 @@ class ADMM(Iterative):
             f"{float(penalty[0]):.3g} for {type(term.prior).__name__}"
             for term, penalty in zip(problem.terms, penalties, strict=True)
         )
-        maps, step = [term.K for term in problem.terms], ""
         rho = [per_item(penalty, state.x).to(real_dtype(state.x.dtype)) for penalty in penalties]
-        if problem.item_fidelity.weights is None:
-            solved = problem.operator.solve_gram(torch.zeros_like(state.x), rho, maps)
-            step = "" if solved is None else "Every x-step is solved in closed form by the operator."
-        preconditioned = problem.preconditioner(rho, maps) is not None
+        maps = [term.K for term in problem.terms]
         return [
             f"Penalties at the end{'' if problem.items == 1 else ', of the first image that ran last'}: {values} "
             f"({origin}); over-relaxation {self._relaxation(problem):g}.",
-            step
-            or f"Every x-step takes {inner_iterations(self.inner, preconditioned)} warm-started conjugate gradient "
-            + "steps, "
-            + ("with the operator's preconditioner." if preconditioned else "without a preconditioner."),
+            step_in_words(problem, rho, maps, state.x, self.inner),
         ]
 
     def _first_penalties(self, problem: Problem) -> list[Tensor]:
         """Penalties in units of the weight."""
         if self.rho != "auto":
             return [torch.full_like(problem.strength, float(self.rho)) for _ in problem.terms]
-        return first_penalties(problem, lambda: _squared_norm(problem))
+        return first_penalties(problem)
 
     def _penalties(self, problem: Problem, state: ADMMState) -> list[Tensor]:
         """Penalties as they enter the algorithm: a weighted functional's follow its weight."""
@@ -288,15 +281,3 @@ def _relaxed(z: Tensor, mapped: Tensor, relaxation: Step) -> Tensor:
 def _change(new: Tensor, old: Tensor, scale: Tensor) -> Tensor:
     """|new - old| of each item relative to the larger of |new| and a thousandth of the scale."""
     return norm(new - old) / torch.maximum(norm(new), 1e-3 * scale.to(norm(new))).clamp_min(1e-30)
-
-
-def _squared_norm(problem: Problem) -> Tensor:
-    """|A^H W A| of each item within some 10 %, by five power iterations from the back-projection."""
-    x = problem.backprojection
-    estimate = torch.ones_like(problem.strength)
-    for _ in range(5):
-        size = norm(x)
-        x = torch.where(per_item(size, x) > 0, x / per_item(size.clamp_min(1e-30), x), torch.ones_like(x))
-        x = problem.normal(x)
-        estimate = norm(x).to(estimate)
-    return estimate.clamp_min(1e-30)

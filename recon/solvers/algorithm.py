@@ -20,7 +20,8 @@ class Algorithm(Protocol):
     fields named ``primal`` and ``dual`` (one value an item) are shown to stopping rules. `step` leaves the
     old state as it was. A method ``reweighted(problem, state)``, where there is one, gives the state to go
     on from after the weight of a prior has changed; without one, the state itself is. A method ``searching()``
-    gives the algorithm that finds an automatic weight, where a setting of this one would not follow the weight.
+    gives the algorithm that finds an automatic weight, where a setting of this one would not follow the weight; then
+    ``check(problem)`` refuses what `start` would refuse, before the search rather than after it.
     A method ``account(problem, state)`` says in a list of sentences what it chose for itself, such as step sizes
     and penalties and where they came from; `Solution.explain` repeats them.
 

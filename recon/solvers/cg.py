@@ -75,7 +75,11 @@ class CG:
     def step(self, problem: Problem, state: CGState) -> CGState:
         """One CG iteration; items already solved to rounding stay."""
         image = self._matrix(problem, state.direction)
+        # below the rounding of the right-hand side the residual is noise, which the matrix may not even see
+        energy = inner(state.residual, state.residual)
+        level = torch.finfo(energy.dtype).eps * norm(problem.backprojection)
         alpha = state.squared / inner(state.direction, image).clamp_min(1e-30)
+        alpha = torch.where(energy > level.square(), alpha, 0)
         x = state.x + per_item(alpha, state.x) * state.direction
         residual = state.residual - per_item(alpha, state.x) * image
         steered = self._steer(problem)(residual)
@@ -88,6 +92,13 @@ class CG:
     def image(self, state: CGState) -> Tensor:
         """The iterate."""
         return state.x
+
+    def account(self, problem: Problem, state: CGState) -> list[str]:
+        """Where the step lengths come from."""
+        return [
+            "Every step length is the exact minimum along its direction: there is no step size to choose, and no "
+            "preconditioner is used."
+        ]
 
     def default_stop(self) -> StoppingRule:
         """Relative residual of the normal equations below 1e-5, or 200 iterations."""

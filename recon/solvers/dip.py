@@ -171,6 +171,10 @@ class DIP:
         """What finds an automatic weight: the priors beside the generator alone, whose weight it then shares."""
         return _WithoutGenerator()
 
+    def check(self, problem: Problem) -> None:
+        """Refuse priors without one generator, and denoisers."""
+        check_priors(problem)
+
     def start(self, problem: Problem) -> DIPState:
         """Fresh weights, fitted to x0 where there is one; their image, and the step to the weights of the next."""
         fit = self._fit(problem)
@@ -234,6 +238,38 @@ class DIP:
     def image(self, state: DIPState) -> Tensor:
         """The average of the iterates, the latest, or that of the lowest loss."""
         return {"average": state.average, "latest": state.iterate, "best": state.best}[self.output]
+
+    def account(self, problem: Problem, state: DIPState) -> list[str]:
+        """Optimiser, range of the images, averaging and breakdowns."""
+        generator = problem.fitted_generator
+        assert generator is not None
+        advised = "advised by the generator" if "lr" in generator.advice else "the default"
+        lr = self._setting(problem, "lr", RATE)
+        optimiser = (
+            f"Adam with learning rate {lr:.3g} ({'as given' if self.lr != 'auto' else advised})"
+            if self.optimiser == "adam"
+            else f"{ADAM_FIRST} steps of Adam with learning rate 0.001, then L-BFGS with a line search"
+        )
+        noise = self._setting(problem, "reg_noise", 0.0)
+        low, high = float(state.low[0]), float(state.high[0])
+        said = [
+            f"{state.theta.shape[1]} weights are fitted by {optimiser}; noise on the input {noise:g}.",
+            {
+                "average": f"The image is the running average of the iterates, {self.average:g} of it the past.",
+                "latest": "The image is the latest iterate.",
+                "best": "The image is the iterate of the lowest loss.",
+            }[self.output],
+        ]
+        if generator.value_range is not None:
+            origin = (
+                "as given" if problem.image_range is not None else "of the direct reconstruction, widened"
+            )
+            said.append(f"Its values span {low:.3g} to {high:.3g}, {origin}.")
+        if bool((state.rate < 1).any()):
+            said.append(
+                "Near the end the fit broke down: weights were brought back and the learning rate was halved."
+            )
+        return said
 
     def iterate(self, state: DIPState) -> Tensor:
         """The latest image, which rules that measure the variance watch."""

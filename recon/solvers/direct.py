@@ -48,6 +48,10 @@ class Direct:
         """The image."""
         return state.x
 
+    def account(self, problem: Problem, state: DirectState) -> list[str]:
+        """What was applied."""
+        return [f"{type(problem.operator).__name__}.pinv, applied once: nothing is chosen, nothing iterated."]
+
     def default_stop(self) -> StoppingRule:
         """At once."""
         return Done()

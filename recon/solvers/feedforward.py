@@ -118,6 +118,21 @@ class Feedforward:
         """The image."""
         return state.x
 
+    def account(self, problem: Problem, state: DirectState) -> list[str]:
+        """What was applied to what, and on which values."""
+        term = next(term for term in problem.terms if isinstance(term.prior, Denoiser))
+        prior, scaling = term.prior, term.scaling
+        name = type(prior.network if isinstance(prior, LearnedPrior) else prior).__name__
+        unrolled = isinstance(prior, LearnedPrior) and needs_operator(prior.network)
+        said = [
+            f"{name}, applied once to {'operator and data' if unrolled else 'the direct reconstruction'}."
+        ]
+        if scaling.factor != 1 or scaling.offset:
+            said.append(f"It saw {scaling.factor:.4g} x + {scaling.offset:.4g}, its own range of values.")
+        if self.consistent:
+            said.append("Its image was corrected by what the data say.")
+        return said
+
     def default_stop(self) -> StoppingRule:
         """At once."""
         return Done()

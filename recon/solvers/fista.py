@@ -70,8 +70,8 @@ class FISTA(Iterative):
         """ADMM finds an automatic weight: it follows a change within the few iterations between two looks."""
         return ADMM()
 
-    def start(self, problem: Problem) -> FISTAState:
-        """The first image, at rest."""
+    def check(self, problem: Problem) -> None:
+        """Refuse priors and data terms that it does not take."""
         refuse_generator(problem, "fista")
         _sorted(problem)
         if not problem.item_fidelity.smooth:
@@ -79,6 +79,10 @@ class FISTA(Iterative):
                 "solver='fista' needs a data term with a gradient everywhere, which fidelity "
                 f"{problem.item_fidelity.name!r} has not: use solver='pdhg', 'admm', or 'osem' without a prior"
             )
+
+    def start(self, problem: Problem) -> FISTAState:
+        """The first image, at rest."""
+        self.check(problem)
         x = problem.start
         predicted = [] if problem.item_fidelity.quadratic else [problem.operator(x)] * 2
         none = torch.zeros_like(problem.strength)
@@ -128,6 +132,21 @@ class FISTA(Iterative):
     def image(self, state: FISTAState) -> Tensor:
         """The image x."""
         return state.x
+
+    def account(self, problem: Problem, state: FISTAState) -> list[str]:
+        """The step and where it comes from."""
+        curvature = state.lipschitz[:1].clone()
+        for term in _sorted(problem)[0]:
+            weight = term.weight(problem.strength, problem.strength)
+            curvature = curvature + (weight * term.K.norm() ** 2)[:1]
+        origin = (
+            "found by trying: longer where the data term's gradient allows it, halved where not"
+            if state.predicted
+            else "one over a guaranteed bound of the curvature of data term and quadratic priors"
+        )
+        return [
+            f"Step size {1 / float(curvature[0]):.3g} ({origin}); the momentum is let go where it points uphill."
+        ]
 
     def __repr__(self) -> str:
         return "FISTA()"

@@ -15,7 +15,7 @@ from recon.parameters import Param
 from recon.priors import Denoiser
 from recon.problem import Problem
 from recon.solvers.algorithm import Iterative, norm, per_item, refuse_generator
-from recon.solvers.normal_equations import solve_normal
+from recon.solvers.normal_equations import solve_normal, step_in_words
 from recon.solvers.steps import column_energy
 from recon.stopping import Discrepancy, MaxIterations, StoppingRule
 
@@ -209,6 +209,21 @@ class HQS(Iterative):
     def image(self, state: HQSState) -> Tensor:
         """The image x, or a conditioned denoiser's z."""
         return state.answer
+
+    def account(self, problem: Problem, state: HQSState) -> list[str]:
+        """The schedule and the x-step."""
+        weight = _denoiser_weight(problem)
+        last = self.last * (weight / state.energy).sqrt()
+        first = torch.maximum(state.first, last)
+        sigma = self._noise_level(state, weight).clamp_min(1e-30)
+        rho = per_item(weight / sigma.square(), state.x).to(real_dtype(state.x.dtype))
+        maps = [term.K for term in problem.terms]
+        return [
+            f"The denoiser's noise level falls from {float(first[0]):.3g} ({self.first:g} of the first image's RMS) to "
+            f"{float(last[0]):.3g} ({self.last:g} of the noise that the data leave in the image) in {self.iterations} "
+            "iterations.",
+            step_in_words(problem, [rho] * len(maps), maps, state.x, self.inner),
+        ]
 
     def default_stop(self) -> StoppingRule:
         """The end of the schedule."""

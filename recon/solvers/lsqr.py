@@ -90,6 +90,13 @@ class LSQR:
         """The image x."""
         return state.x
 
+    def account(self, problem: Problem, state: LSQRState) -> list[str]:
+        """Where the step lengths come from."""
+        return [
+            "Step lengths follow from the bidiagonalisation: there is no step size to choose, and no preconditioner "
+            "is used."
+        ]
+
     def default_stop(self) -> StoppingRule:
         """Relative residual of the normal equations below 1e-5, or 200 iterations."""
         return SmallResiduals(1e-5) | MaxIterations(200)

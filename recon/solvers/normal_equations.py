@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from recon.linear import LinearOperator
@@ -63,6 +64,24 @@ def solve_normal(
 def inner_iterations(asked: int | Literal["auto"], preconditioned: bool) -> int:
     """Conjugate gradient steps of a data step: those asked for, or 2 with a preconditioner and 8 without."""
     return asked if asked != "auto" else (2 if preconditioned else 8)
+
+
+def step_in_words(
+    problem: Problem,
+    rho: Sequence[Tensor],
+    maps: Sequence[LinearOperator],
+    x: Tensor,
+    iterations: int | Literal["auto"],
+    variable: str = "x",
+) -> str:
+    """How `solve_normal` solves for images like ``x`` with these penalties, for accounts."""
+    unweighted = problem.item_fidelity.weights is None
+    if unweighted and problem.operator.solve_gram(torch.zeros_like(x), rho, maps) is not None:
+        return f"Every {variable}-step is solved in closed form by the operator."
+    preconditioned = problem.preconditioner(rho, maps) is not None
+    steps = inner_iterations(iterations, preconditioned)
+    how = "with the operator's preconditioner" if preconditioned else "without a preconditioner"
+    return f"Every {variable}-step takes {steps} warm-started conjugate gradient steps, {how}."
 
 
 def _weighted_grams(rho: Sequence[Tensor], maps: Sequence[LinearOperator], x: Tensor) -> Tensor:

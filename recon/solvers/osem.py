@@ -54,22 +54,23 @@ class OSEM:
         Raises:
             ValueError: another data term, an operator with negative entries, or a prior.
         """
-        refuse_generator(problem, "osem")
+        solver = type(self).__name__.lower()
+        refuse_generator(problem, solver)
         name = problem.item_fidelity.name
         if not isinstance(problem.item_fidelity, Emission):
             raise ValueError(
-                f"solver='osem' is for counts, fidelity 'emission' (with no prior), got {name!r}: use solver='lsqr'"
+                f"solver={solver!r} is for counts, fidelity 'emission' (with no prior), got {name!r}: use solver='lsqr'"
             )
         if not problem.operator.nonnegative:
             raise ValueError(
-                f"solver='osem' needs an operator without negative entries, which {type(problem.operator).__name__} "
-                "does not promise (`nonnegative`): use solver='pdhg'"
+                f"solver={solver!r} needs an operator without negative entries, which "
+                f"{type(problem.operator).__name__} does not promise (`nonnegative`): use solver='pdhg'"
             )
         for term in problem.terms:
             kept = term.constraint and isinstance(term.K, Identity)
             if not (kept and float(term.prior(torch.full((1, 1), 1e9))) == 0):
                 raise ValueError(
-                    f"solver='osem' takes no prior but x >= 0, got {type(term.prior).__name__}: use solver='pdhg'"
+                    f"solver={solver!r} takes no prior but x >= 0, got {type(term.prior).__name__}: use solver='pdhg'"
                 )
         counts = torch.ones_like(problem.y)
         sensitivity = [part.operator.adjoint(part.of(counts)) for part in self._subsets(problem)]
@@ -90,6 +91,15 @@ class OSEM:
     def image(self, state: OSEMState) -> Tensor:
         """The image x."""
         return state.x
+
+    def account(self, problem: Problem, state: OSEMState) -> list[str]:
+        """Subsets and steps."""
+        count = len(state.sensitivity)
+        subsets = "all data at once" if count == 1 else f"{count} subsets of the data in turn"
+        return [
+            f"An iteration takes {subsets}; every pixel is multiplied by the ratio of measured to expected counts over "
+            "its sensitivity: there is no step size. Noise grows with the iterations."
+        ]
 
     def default_stop(self) -> StoppingRule:
         """A relative change below 1e-3, or 100 iterations."""

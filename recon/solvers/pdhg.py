@@ -188,13 +188,17 @@ class PDHG(Iterative):
         """ADMM finds an automatic weight: it follows a change within the few iterations between two looks."""
         return ADMM()
 
-    def start(self, problem: Problem) -> PDHGState:
-        """The first image; the data's dual is its residual, the others are zero."""
+    def check(self, problem: Problem) -> None:
+        """Refuse generators and denoisers."""
         refuse_generator(problem, "pdhg")
         refuse_denoisers(problem, "pdhg")
+
+    def start(self, problem: Problem) -> PDHGState:
+        """The first image; the data's dual is its residual, the others are zero."""
+        self.check(problem)
         x, closed = problem.start, self._closed(problem)
         bound = squared_norm(problem)
-        first = first_penalties(problem, lambda: bound)
+        first = first_penalties(problem)
         own = None if closed else own_term(problem)
         sigma = [
             self.ratio * step for term, step in zip(problem.terms, first, strict=True) if term is not own
@@ -257,6 +261,30 @@ class PDHG(Iterative):
         """The image x', inside the constraint if there is one."""
         return state.image
 
+    def account(self, problem: Problem, state: PDHGState) -> list[str]:
+        """Steps, relaxation and what becomes of the data term."""
+        closed = not bool((state.bound > 0).any())
+        splits = _splits(problem, closed)
+        sigma = [float((step * split.unit)[0]) for split, step in zip(splits, state.sigma, strict=True)]
+        squares = [
+            step * float(split.squared_norm(state.bound)[0])
+            for split, step in zip(splits, sigma, strict=True)
+        ]
+        names = [
+            type(split.term.prior).__name__ if isinstance(split, PriorSplit) else "the data"
+            for split in splits
+        ]
+        duals = ", ".join(f"{step:.3g} for {name}" for step, name in zip(sigma, names, strict=True))
+        moved = "then moved towards equal residuals" if self.adaptive else "kept"
+        return [
+            f"Steps at the end: {1 / max(sum(squares), 1e-30):.3g} of the image, one over the sum of the dual steps "
+            f"times guaranteed |K|^2; dual steps {duals} (at first from the weights and the image's scale, {moved}); "
+            f"over-relaxation {self.relaxation:g}.",
+            "The data term is taken in closed form by the operator."
+            if closed
+            else "The data term is split off.",
+        ]
+
     def _image_update(self, problem: Problem, v: Tensor, tau: Tensor, closed: bool) -> Tensor:
         """The proximal map of h, or of the data term in closed form."""
         if closed:
@@ -269,7 +297,7 @@ class PDHG(Iterative):
 
     def _closed(self, problem: Problem) -> bool:
         """Whether the data term has its proximal map in closed form, and is to use it."""
-        if self.data == "split":
+        if self.data == "split" or not problem.terms:
             return False
         term, operator = problem.item_fidelity, problem.operator
         closed = (

@@ -14,7 +14,7 @@ from recon.parameters import Param
 from recon.problem import Problem
 from recon.solvers.algorithm import Iterative, norm, per_item, refuse_generator
 from recon.solvers.hqs import HQSState, check_denoisers
-from recon.solvers.normal_equations import solve_normal
+from recon.solvers.normal_equations import solve_normal, step_in_words
 from recon.solvers.steps import column_energy
 from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
 
@@ -76,6 +76,18 @@ class RED(Iterative):
     def image(self, state: HQSState) -> Tensor:
         """The image x."""
         return state.x
+
+    def account(self, problem: Problem, state: HQSState) -> list[str]:
+        """Noise level, penalty and the x-step."""
+        (term,) = problem.terms
+        weight = term.weight(problem.strength, problem.strength)
+        sigma = self.level * (weight / state.energy).sqrt()
+        rho = per_item(state.energy / self.level**2, state.x).to(real_dtype(state.x.dtype))
+        return [
+            f"The denoiser's noise level is {float(sigma[0]):.3g}, {self.level:g} of the noise that the data leave in "
+            f"the image; penalty {float(rho.flatten()[0]):.3g}, the weight over its square.",
+            step_in_words(problem, [rho], [term.K], state.x, self.inner),
+        ]
 
     def default_stop(self) -> StoppingRule:
         """A relative change below 1e-3, or 200 iterations."""

@@ -81,6 +81,15 @@ class SIRT:
         """The image x."""
         return state.x
 
+    def account(self, problem: Problem, state: SIRTState) -> list[str]:
+        """Steps and relaxation."""
+        met = state.columns[0][state.columns[0] > 0]
+        span = f" (from {float(met.min()):.3g} to {float(met.max()):.3g})" if met.numel() else ""
+        return [
+            f"Every pixel has the step {self.relaxation:g} over its column sum{span}, every sample the weight one over "
+            "its row sum: no norm is needed. It regularises by being stopped early."
+        ]
+
     def default_stop(self) -> StoppingRule:
         """A relative change below 1e-3, or 200 iterations."""
         return RelativeChange(1e-3) | MaxIterations(200)

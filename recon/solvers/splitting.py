@@ -18,7 +18,7 @@ from recon.priors import Denoiser
 from recon.problem import Problem, Term
 from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import norm, per_item, refuse_generator
-from recon.solvers.normal_equations import solve_normal
+from recon.solvers.normal_equations import solve_normal, step_in_words
 from recon.solvers.steps import first_penalties, penalty_units, squared_norm
 from recon.stopping import MaxIterations, StoppingRule
 
@@ -132,6 +132,25 @@ class Splitting:
         found: Tensor = getattr(state, self.returned)
         return found
 
+    def account(self, problem: Problem, state: SplittingState) -> list[str]:
+        """Weights, the z-step, the dual, and which image is given back."""
+        functionals = _without_network(problem)
+        norms = squared_norm(problem)
+        pull = self._pull(norms, state.z)
+        returned = {"network": "the network's image", "x": "x", "z": "z, which fits the data"}[self.returned]
+        said = [
+            f"The data weigh {self.eta:g} with A divided by its norm {float(norms[0].sqrt()):.3g}, the split "
+            f"{self.rho:g}: beside 1/2 |A z - y|^2 its penalty is {float(pull.flatten()[0]):.3g}.",
+            f"The dual is moved by {'x' if self.dual == 'x' else 'the network image, as printed'}; {returned} is given "
+            "back.",
+        ]
+        if functionals.terms:
+            names = " + ".join(type(term.prior).__name__ for term in functionals.terms)
+            shrink = "" if self.decay == 1 else f", whose weights shrink by {self.decay:g} a loop"
+            return [*said, f"Every z-step takes {self.inner} iterations of ADMM with {names}{shrink}."]
+        maps = [Identity(problem.operator.domain_shape)]
+        return [*said, step_in_words(problem, [pull], maps, state.z, self.inner, variable="z")]
+
     def first(self, problem: Problem, network: Callable[[Tensor, int], Tensor]) -> SplittingState:
         """The first state for a network ``network(x, loop)``; a denoiser in the problem is left out."""
         functionals = _without_network(problem)
@@ -166,18 +185,22 @@ class Splitting:
         b = state.b + (x if self.dual == "x" else state.network) - new.z
         return self.moved(new, state.z, x, b, network(x, int(state.iteration.max()) + 1))
 
+    def _pull(self, norms: Tensor, z: Tensor) -> Tensor:
+        """Penalty of the split beside 1/2 |A z - y|^2, shaped to multiply images."""
+        return per_item(self.rho / (2 * self.eta) * norms, z).to(real_dtype(z.dtype))
+
     def fit_data(self, problem: Problem, state: SplittingState) -> SplittingState:
         """The z-step: closed form, conjugate gradients, or ADMM with the functionals."""
         functionals = _without_network(problem)
         v, z, normal_z = state.x + state.b, state.z, state.normal_z
         norms = squared_norm(problem).clamp_min(1e-30)
-        pull = per_item(self.rho / (2 * self.eta) * norms, z).to(real_dtype(z.dtype))
+        pull = self._pull(norms, z)
         right = problem.backprojection + pull * v
         maps = [Identity(problem.operator.domain_shape), *(term.K for term in functionals.terms)]
         if not functionals.terms:
             z, normal_z = solve_normal(problem, [pull], maps, right, z, normal_z, self.inner)
             return dataclasses.replace(state, z=z, normal_z=normal_z)
-        scales = first_penalties(functionals, lambda: norms)
+        scales = first_penalties(functionals)
         units = penalty_units(functionals)
         rho = [per_item(a * b, z).to(pull.dtype) for a, b in zip(scales, units, strict=True)]
         shrink = self.decay ** int(state.iteration.max())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -76,14 +74,13 @@ def leader(problem: Problem) -> Term | None:
     return next((term for term in problem.terms if is_weighted(term)), None)
 
 
-def first_penalties(problem: Problem, squared: Callable[[], Tensor]) -> list[Tensor]:
-    """The penalty of every term in units of its weight, from which splitting algorithms start; see `recon.ADMM`.
+UNSCALED = 0.03
+"""Penalty of a term without a scale, over |A^H W A| / |K|^2."""
 
-    Args:
-        squared: gives |A^H W A|, asked where no term has a scale.
-    """
-    rms = (problem.image_norm / problem.start[0].numel() ** 0.5).to(problem.strength)
-    by_scale = 10 / torch.where(rms > 0, rms, torch.ones_like(rms))
+
+def first_penalties(problem: Problem) -> list[Tensor]:
+    """The penalty of every term in units of its weight, from which splitting algorithms start; see `recon.ADMM`."""
+    by_scale = _by_scale(problem)
     first = leader(problem)
     plugged = has_denoiser(problem)
     penalties = []
@@ -96,14 +93,27 @@ def first_penalties(problem: Problem, squared: Callable[[], Tensor]) -> list[Ten
         elif first is not None:
             penalties.append(by_scale / 5)
         else:
-            penalties.append(0.03 * squared() / max(term.K.norm() ** 2, 1e-30))
+            penalties.append(_unscaled(problem, term))
     return penalties
+
+
+def _by_scale(problem: Problem) -> Tensor:
+    """One over a tenth of the RMS of the first image, ``(B,)``."""
+    rms = (problem.image_norm / problem.start[0].numel() ** 0.5).to(problem.strength)
+    return 10 / torch.where(rms > 0, rms, torch.ones_like(rms))
+
+
+def _unscaled(problem: Problem, term: Term) -> Tensor:
+    """The penalty of a term to which no weight gives a scale, ``(B,)``."""
+    return UNSCALED * problem.normal_norm / max(term.K.norm() ** 2, 1e-30)
 
 
 def penalty_units(problem: Problem) -> list[Tensor]:
     """What the penalties of `first_penalties` are multiplied by: the weight, of the leader for constraints, or 1.
 
-    A denoiser's penalty has no weight in it: its noise level is sqrt(weight / penalty), that of the data in the image.
+    A constraint beside a weak functional keeps at least the penalty that it would have alone: a constraint has no
+    weight, and at the functional's the image would take hundreds of iterations to enter it. A denoiser's penalty has
+    no weight in it: its noise level is sqrt(weight / penalty), that of the data in the image.
     """
     first = leader(problem)
     units = []
@@ -113,5 +123,8 @@ def penalty_units(problem: Problem) -> list[Tensor]:
             units.append(torch.ones_like(problem.strength))
             continue
         weight = owner.weight(problem.strength, problem.strength)
-        units.append(torch.where(weight > 0, weight, torch.ones_like(weight)))
+        weight = torch.where(weight > 0, weight, torch.ones_like(weight))
+        if term.constraint:
+            weight = torch.maximum(weight, _unscaled(problem, term) * 5 / _by_scale(problem))
+        units.append(weight)
     return units

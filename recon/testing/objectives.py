@@ -35,7 +35,7 @@ class Plain:
     """
 
     def __init__(self, objective: Objective, lr: float = 1e-3) -> None:
-        self.epoch, self.epochs, self.steps = 0, 1, 0
+        self.epoch, self.epochs, self.steps = 0, 10, 0
         self.moves = dict.fromkeys(objective.players(), 0)
         self.parameters = objective.players()
         self.optimisers = {name: torch.optim.Adam(each, lr) for name, each in self.parameters.items()}

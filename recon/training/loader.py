@@ -38,6 +38,7 @@ class Loader:
         patches: patches of an image in an epoch.
         seed: of everything random.
         fixed: samples are the same in every epoch, untransformed and in order (validation).
+        steady: samples are the same in every epoch, and none is left out; their order differs.
         rank: number of this process.
         ranks: how many processes there are.
         device: where batches go.
@@ -57,6 +58,7 @@ class Loader:
     patches: int = 1
     seed: int = 0
     fixed: bool = False
+    steady: bool = False
     rank: int = 0
     ranks: int = 1
     device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
@@ -69,7 +71,9 @@ class Loader:
         """How many batches an epoch has, of every process."""
         each = self.batch_size // self.ranks
         items = len(self.places) * (1 if self.fixed else self.patches)
-        return max(1, items // (each * self.ranks)) if not self.fixed else -(-items // (each * self.ranks))
+        if self.fixed or self.steady:
+            return -(-items // (each * self.ranks))
+        return max(1, items // (each * self.ranks))
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from the batch `start` on."""
@@ -88,7 +92,8 @@ class Loader:
 
     def stream(self, number: int) -> int:
         """The seed of an epoch."""
-        state = torch.randint(2**62, (), generator=seeded(self.seed, -1 if self.fixed else number, ORDER))
+        epoch = -1 if self.fixed else -2 if self.steady else number
+        state = torch.randint(2**62, (), generator=seeded(self.seed, epoch, ORDER))
         return int(state)
 
     def _keys(self, number: int) -> list[tuple[int, list[int]]]:
@@ -99,7 +104,7 @@ class Loader:
         else:
             generator = seeded(self.seed, number, ORDER)
             order = torch.randperm(len(self.places) * self.patches, generator=generator).tolist()
-            most = self.batches * each * self.ranks
+            most = len(order) if self.steady else self.batches * each * self.ranks
             while len(order) < most:  # fewer images than one batch: they come again
                 order = order + order[: most - len(order)]
             order = order[:most]

@@ -161,11 +161,14 @@ class Objective:
     Attributes:
         needs: what every batch must hold, of ``"input"``, ``"target"``, ``"data"``.
         unpaired: whether inputs and targets are independent of each other.
+        remembers: whether it keeps something of every sample from one epoch to the next. A sample is then the same in
+            every epoch, none is left out of one, and one process sees them all.
         end_to_end: whether the network maps a direct reconstruction to the image; False: it is a denoiser.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("input", "target")
     unpaired: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     end_to_end: ClassVar[bool] = True
     setting: Setting
 

@@ -112,6 +112,24 @@ def check_source(source: Any, goal: Objective, op: LinearOperator | None) -> Non
         )
 
 
+def check_remembering(goal: Objective, processes: int, augment: Any, patch: int | None) -> None:
+    """Refuse what would change the samples that an objective remembers, or hide some of them."""
+    if not goal.remembers:
+        return
+    name = type(goal).__name__
+    if processes > 1:
+        raise ValueError(
+            f"{name} remembers every sample, of which each of {processes} processes would see a part: train in one "
+            "process (devices=1)"
+        )
+    for label, value in (("augment", augment), ("patch", patch)):
+        if value:
+            raise ValueError(
+                f"{name} remembers every sample, whole and as it was, so that {label}={value!r} would spoil it: leave "
+                f"{label} out"
+            )
+
+
 def needs_of(goal: Objective, network: nn.Module) -> tuple[str, ...]:
     """What batches must hold."""
     return tuple({*goal.needs, *(("data",) if needs_operator(network) else ())})

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from recon.channels import is_conditioned, needs_operator
 from recon.parameters import Param
 from recon.priors import Prior
 from recon.problem import Problem
@@ -61,6 +62,7 @@ class SplitTraining(Objective):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("input", "target", "data")
+    remembers: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -100,13 +102,19 @@ class SplitTraining(Objective):
         """Take the network; make the critic and the functionals by their names.
 
         Raises:
-            ValueError: there is no operator: nothing to invert.
+            ValueError: there is no operator: nothing to invert; or a network that takes more than an image.
         """
         from recon import registry
 
         super().prepare(setting)
         if setting.op is None:
             raise ValueError("objective='splitting' inverts an operator: give op=...")
+        if needs_operator(setting.network) or is_conditioned(setting.network):
+            raise ValueError(
+                "objective='splitting' trains a network from images to images, but "
+                f"{type(setting.network).__name__} takes the operator or the noise level too: train it with "
+                "objective='supervised' or 'denoising'"
+            )
         named = self.prior_name
         self.prior = registry.make("prior", named) if isinstance(named, str | tuple) else named
         if self.adversarial > 0:
@@ -121,6 +129,11 @@ class SplitTraining(Objective):
 
     def step(self, batch: Batch, fit: Fit) -> dict[str, Tensor]:
         """Bring the batch's samples to the present outer loop, then one step of the network on their x."""
+        if fit.epochs < self.loops:
+            raise ValueError(
+                f"objective='splitting' needs an epoch for each of its {self.loops} outer loops at least, got "
+                f"epochs={fit.epochs}: give more epochs, or loops={fit.epochs}"
+            )
         self._begin(min(fit.epoch * self.loops // max(fit.epochs, 1), self.loops - 1))
         states = self._states(batch)
         assert batch.target is not None
@@ -190,8 +203,7 @@ class SplitTraining(Objective):
         if place is None:
             if self.epoch_loop:
                 raise RuntimeError(
-                    f"sample {index} was not seen in the outer loops before: objective='splitting' keeps the variables "
-                    "of every sample, so that each process must see all of its samples in every loop; use one process"
+                    f"sample {index} was not seen in the outer loops before, whose variables it needs"
                 )
             with torch.no_grad():
                 place = Place(0, self.solver.first(problem, lambda x, _loop: x))
@@ -201,7 +213,7 @@ class SplitTraining(Objective):
             if place.loop + 1 != self.epoch_loop:
                 raise RuntimeError(
                     f"sample {index} was last seen in outer loop {place.loop} and now in {self.epoch_loop}: every "
-                    "sample must be seen in every loop (at least one epoch a loop: more epochs, or fewer loops)"
+                    "sample must be seen in every loop"
                 )
             assert target is not None
             state = self._advanced(problem, state, target, place.loop)

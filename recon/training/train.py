@@ -21,6 +21,7 @@ from recon.training.objective import Objective, Setting
 from recon.training.record import fingerprint_of, prior_of, record_of
 from recon.training.setup import (
     check_numbers,
+    check_remembering,
     check_source,
     checked_range,
     launched_fabric,
@@ -156,6 +157,7 @@ def train(
         validate_every, progress, tensorboard, callback,
     )  # fmt: skip
     fabric = launched_fabric(device, devices, nodes, precision)
+    check_remembering(goal, fabric.world_size, augment, patch)
     if batch % fabric.world_size:
         raise ValueError(f"batch={batch} cannot be shared by {fabric.world_size} processes equally")
     with torch.random.fork_rng():
@@ -184,6 +186,7 @@ def train(
             else None
         )
         shared |= {"augmentation": as_augmentation(augment), "independent": independent, "patches": patches}
+        shared |= {"steady": goal.remembers}
         loader = Loader(source, places, **share, **shared)
         trial = next(loader.epoch(0))
         sample = trial.target if trial.target is not None else trial.input

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_models import L1, TV, Masked, Matrix, NonNegative, Ridge, Smoother
+from small_models import L1, TV, Masked, Matrix, NonNegative, NonNegativeMatrix, Ridge, Smoother
 from torch import Tensor
 
 import recon
@@ -121,6 +122,7 @@ def test_a_run_that_stands_still_is_not_told_to_go_on() -> None:
         Matrix(random(40, 24)),
         L1(2.0),
         random(40),
+        solver=recon.ADMM(),
         stop=recon.SmallResiduals(1e-12) | recon.MaxIterations(400),
     )
     assert "more iterations will hardly help" in told(solution, "What to try")
@@ -146,3 +148,72 @@ def test_an_algorithm_whose_account_fails_does_not_cost_the_image() -> None:
 
     solution = recon.solve(recon.Identity((24, 24)), TV(0.1), noisy_steps(), solver=Silent())
     assert "RuntimeError: nothing to say" in told(solution, "Solver")
+
+
+def number(words: str, before: str) -> float:
+    """The number after this text."""
+    found = re.search(re.escape(before) + r"(-?[\d.]+(?:e[-+]?\d+)?)", words)
+    assert found is not None, words
+    return float(found[1].rstrip("."))
+
+
+def steps_told(prior: Any, solver: Any, operator: Any = None, **options: Any) -> str:
+    operator = Matrix(random(20, 12), (3, 4)) if operator is None else operator
+    y = options.pop("y", random(20, seed=1))
+    return told(
+        recon.solve(operator, prior, y, solver=solver, stop=recon.MaxIterations(3), **options), "Solver"
+    )
+
+
+def test_the_step_of_fista_is_below_that_of_the_norm() -> None:
+    norm = float(torch.linalg.matrix_norm(random(20, 12), 2))
+    step = number(steps_told(L1(0.1) + Ridge(2.0), recon.FISTA()), "Step size ")
+    assert 0.9 < step * (norm**2 + 2.0) < 1.01  # a bound of the norm, three digits
+
+
+def test_the_steps_of_pdhg_satisfy_its_condition() -> None:
+    words = steps_told(TV(0.1), recon.PDHG(adaptive=False))
+    norm = float(torch.linalg.matrix_norm(random(20, 12), 2))
+    primal, data, prior = (number(words, text) for text in ("at the end: ", "dual steps ", "for the data, "))
+    squared = (
+        4 - 2 * math.cos(2 * math.pi / 3) - 2 * math.cos(3 * math.pi / 4)
+    )  # of differences of 3 x 4 pixels
+    assert data == 1 and 0.9 < primal * (norm**2 + prior * squared) < 1.02  # bounds of the norms
+    assert "The data term is split off" in words
+
+
+def test_noise_levels_of_plug_and_play_are_those_of_the_data() -> None:
+    """A^H A = 4: noise of 0.2 in the data leaves 0.1 in the image."""
+    operator = Matrix(2 * torch.eye(144), (12, 12), (12, 12))
+    options = {"operator": operator, "y": noisy_steps()[:12, :12], "weight": 0.04}
+    words = steps_told(Smoother(), recon.RED(level=0.5), **options)
+    assert number(words, "noise level is ") == pytest.approx(0.05, rel=0.01)
+    assert number(words, "penalty ") == pytest.approx(0.04 / 0.05**2, rel=0.01)
+    words = steps_told(Smoother(), recon.HQS(iterations=9, last=1.0), **options)
+    assert number(words, ") to ") == pytest.approx(0.1, rel=0.01) and "in 9 iterations" in words
+    words = steps_told(Smoother(0.1), recon.Splitting(rho=0.5, eta=2.0), operator, y=options["y"])
+    assert number(words, "its penalty is ") == pytest.approx(0.5 / 4 * 4, rel=0.05)  # of a bound of the norm
+    assert "the network's image is given back" in words
+
+
+def test_what_needs_no_choice_says_so() -> None:
+    assert "Matrix.pinv, applied once" in steps_told(None, recon.Direct())
+    assert "exact minimum along its direction" in steps_told(Ridge(0.1), recon.CG())
+    assert "follow from the bidiagonalisation" in steps_told(Ridge(0.1), recon.LSQR())
+    operator = NonNegativeMatrix(random(20, 12).abs(), (3, 4))
+    words = steps_told(None, recon.SIRT(relaxation=1.5), operator)
+    rows = random(20, 12).abs()
+    columns = (rows / rows.sum(1, keepdim=True) * rows.sum(1, keepdim=True)).sum(0)
+    assert "the step 1.5 over its column sum" in words
+    assert number(words, "(from ") == pytest.approx(float(1 / columns.max()), rel=0.01)
+    counts = torch.poisson(operator(torch.ones(3, 4)), generator=torch.Generator().manual_seed(0))
+    words = steps_told(None, recon.MLEM(), operator, y=counts, fidelity="emission")
+    assert "all data at once" in words
+
+
+def test_one_application_is_told_without_a_weight() -> None:
+    solution = recon.solve(
+        recon.Identity((24, 24)), Smoother(), noisy_steps(), solver=recon.Feedforward(sigma=0.1)
+    )
+    assert "applied once to the direct reconstruction" in told(solution, "Solver")
+    assert "the weight that was chosen" not in told(solution, "What was solved")

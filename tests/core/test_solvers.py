@@ -106,6 +106,15 @@ def test_cg_stays_where_it_is_solved() -> None:
     near(solution.image[1], ridge(A, y[1], 0.1), 1e-9)
 
 
+@pytest.mark.parametrize("solver", [recon.CG(), recon.LSQR(), recon.PDHG()], ids=repr)
+def test_what_is_solved_stays_where_nothing_was_measured_either(solver: recon.CG) -> None:
+    """In single precision, far beyond convergence: directions that the data do not see must not grow."""
+    mask = (torch.rand(16, 16, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    y = mask * torch.fft.fft2(random(16, 16, dtype=torch.complex64), norm="ortho")
+    solution = recon.solve(MaskedFourier(mask), None, y, solver=solver, stop=recon.MaxIterations(50))
+    near(solution.image, torch.fft.ifft2(y, norm="ortho"), 1e-5)
+
+
 def test_single_precision_reaches_single_accuracy() -> None:
     A, y = random(20, 12), random(20, seed=1)
     expected = ridge(A, y, 0.5)
@@ -228,6 +237,16 @@ def test_tv_with_a_constraint_that_binds_and_one_that_does_not(offset: float) ->
     default = recon.solve(Matrix(A, shape), TV(0.1) + NonNegative(), y)
     assert default.converged and default.iterations < 400
     near(default.image.flatten(), truth.x, 1e-2)  # the default rules ask for 1e-3
+
+
+def test_a_constraint_beside_a_weak_functional_needs_no_more_iterations() -> None:
+    """Its penalty does not go to zero with the weight of the functional."""
+    generator = torch.Generator().manual_seed(0)
+    A = torch.rand(60, 42, generator=generator, dtype=torch.float64)
+    x = (torch.rand(42, generator=generator, dtype=torch.float64) - 0.5).clamp_min(0)
+    y = A @ x + 0.05 * torch.randn(60, generator=generator, dtype=torch.float64)
+    counts = [recon.solve(Matrix(A, (6, 7)), TV(w) + NonNegative(), y).iterations for w in (0.1, 1e-4)]
+    assert counts[1] <= 1.5 * counts[0]  # at the functional's penalty it took four times as many
 
 
 # Constraints
@@ -419,6 +438,16 @@ def test_the_solver_is_chosen_by_the_prior() -> None:
     for prior, name in ((None, "Direct"), (Ridge(1.0), "CG"), (L1(1.0), "FISTA"), (Smoother(1.0), "ADMM")):
         solution = recon.solve(A, prior, y)
         assert solution.provenance["solver"]["settings"].startswith(name)
+
+
+@pytest.mark.parametrize("solver", [recon.FISTA(), recon.PDHG(), recon.DIP()], ids=repr)
+def test_a_prior_is_refused_before_a_weight_is_searched_for(solver: recon.FISTA) -> None:
+    """The search is another algorithm's, which may well take that prior, for minutes."""
+    operator, seen = Matrix(random(20, 16), (4, 4)), []
+    prior = Smoother("auto") if isinstance(solver, recon.PDHG) else TV("auto")
+    with pytest.raises(ValueError, match=r"Smoother|TV|generator"):
+        recon.solve(operator, prior, random(20, seed=1), solver=solver, callback=seen.append)
+    assert not seen
 
 
 # Plug and play
