@@ -1,6 +1,7 @@
 """CycleGAN against supervised L1 on low-dose CT, with the same network and with pairs that are pairs.
 
     python examples/experiments/cyclegan.py OUTPUT                     # minutes on a CPU, slices that ship
+    python examples/experiments/cyclegan.py OUTPUT --smoke             # seconds
     python examples/experiments/cyclegan.py OUTPUT --images FOLDER --full
 
 After Park's CycleGAN for CT denoising. OUTPUT gets both models, results.md with the published figures beside these,
@@ -9,11 +10,14 @@ losses.png and images.png. A run that was stopped goes on.
 
 import argparse
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from low_dose_slices import HU, Pairs, low_dose_pairs, patients
+from low_dose_slices import HU, SCANS, Pairs, low_dose_pairs, patients
 from result_tables import read_log, save_curves, table, write_results
+from run_size import parser_of, settled
 
 import recon
 from recon.metric_presets import preset
@@ -33,24 +37,67 @@ DIFFERENCES = """Why the numbers differ from the published ones:
 - theirs is the quarter dose of real scans, ours is simulated in the sinogram, one field of noise a slice."""
 
 
+@dataclass(frozen=True)
+class Size:
+    """What differs between the sizes of this experiment.
+
+    Attributes:
+        network: the generator, of both.
+        critic: CycleGAN's critics.
+        patch: side of the patches [pixels].
+        patches: of an image in an epoch.
+        batch: patches of a batch.
+        epochs: how often all images are seen.
+        cycle_lr: rates of CycleGAN's players; None for those of the paper.
+        supervised_lr: rate of the supervised network.
+        validate_every: epochs from one validation to the next.
+    """
+
+    network: str
+    critic: str
+    patch: int
+    patches: int
+    batch: int
+    epochs: int
+    cycle_lr: dict[str, float] | None
+    supervised_lr: float
+    validate_every: int = 1
+
+
+FULL = Size("resnet_generator", "patchgan", 128, 1, 32, 160, None, 2e-4)
+SMALL = Size(
+    # at full resolution, which learns in few steps
+    network="wgan_vgg_generator:channels=16,depth=6,residual=true,last_relu=false",
+    critic="patchgan:channels=16,layers=1",
+    patch=32,
+    patches=4,
+    batch=8,
+    epochs=25,
+    cycle_lr={"network": 1e-3, "critics": 1e-3},
+    supervised_lr=2e-3,
+)
+SMOKE = replace(
+    SMALL,
+    network="wgan_vgg_generator:channels=8,depth=4,residual=true,last_relu=false",
+    critic="patchgan:channels=8,layers=1",
+    patches=1,
+    batch=4,
+    epochs=10,
+    validate_every=5,
+)
+SIZES = {"smoke": SMOKE, "small": SMALL, "full": FULL}
+
+
 def main() -> None:
     """Train both and compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", type=Path)
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--images", type=Path, help="one subfolder a patient; without it the slices that ship"
     )
-    parser.add_argument("--full", action="store_true", help="the published size: for a GPU")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--epochs", type=int)
-    arguments = parser.parse_args()
-    if not arguments.full:
-        torch.set_num_threads(1)
-    size = {"side": 0, "pool": 1, "angles": 720} if arguments.full else {"side": 64, "pool": 2, "angles": 180}
-    photons = 4e5 if arguments.full else 6e4
+    arguments = settled(parser.parse_args())
     scans, held = patients(arguments.images)
-    training = low_dose_pairs(scans, photons=photons, seed=0, **size)
-    test = low_dose_pairs(held, photons=photons, seed=1000, **size)
+    training = low_dose_pairs(scans, SCANS[arguments.size], seed=0)
+    test = low_dose_pairs(held, SCANS[arguments.size], seed=1000)
     began = time.perf_counter()
     priors = {
         "CycleGAN": unsupervised(training, test, arguments),
@@ -60,50 +107,45 @@ def main() -> None:
     report(arguments, training, test, priors, logs, time.perf_counter() - began)
 
 
-def network(full: bool) -> str:
-    """The published generator, or a small one at full resolution, which learns in few steps."""
-    if full:
-        return "resnet_generator"
-    return "wgan_vgg_generator:channels=16,depth=6,residual=true,last_relu=false"
-
-
-def settings(arguments: argparse.Namespace, name: str) -> dict:
+def settings(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     """What both trainings share."""
-    full = arguments.full
+    size = SIZES[arguments.size]
     return {
         "image_range": (0.0, 1.0),
         "augment": "flip",
-        "patch": 128 if full else 32,
-        "patches": 1 if full else 4,
-        "batch": 32 if full else 8,
-        "epochs": arguments.epochs or (160 if full else 25),
+        "patch": size.patch,
+        "patches": size.patches,
+        "batch": size.batch,
+        "epochs": arguments.epochs or size.epochs,
         "monitor": "last",
-        "device": arguments.device if full else "cpu",
+        "validate_every": size.validate_every,
+        "device": arguments.device,
         "output": arguments.output / name,
     }
 
 
 def unsupervised(training: Pairs, test: Pairs, arguments: argparse.Namespace) -> recon.LearnedPrior:
     """Low dose of one half of the slices, full dose of the other: no slice is seen at both."""
-    objective = CycleGAN(critic="patchgan" if arguments.full else "patchgan:channels=16,layers=1")
+    size = SIZES[arguments.size]
     return recon.train(
-        network(arguments.full),
+        size.network,
         data=Unpaired(training.low[::2], training.high[1::2]),
         validation=(test.low, test.high),
-        objective=objective,
-        lr=None if arguments.full else {"network": 1e-3, "critics": 1e-3},
+        objective=CycleGAN(critic=size.critic),
+        lr=size.cycle_lr,
         **settings(arguments, "cyclegan"),
     )
 
 
 def supervised(training: Pairs, test: Pairs, arguments: argparse.Namespace) -> recon.LearnedPrior:
     """The same network on as many pairs: the first half of the slices, at both doses."""
+    size = SIZES[arguments.size]
     return recon.train(
-        network(arguments.full),
+        size.network,
         data=(training.low[::2], training.high[::2]),
         validation=(test.low, test.high),
         loss="l1",
-        lr=2e-4 if arguments.full else 2e-3,
+        lr=size.supervised_lr,
         optimiser="adam:betas=(0.5,0.999)",
         schedule="linear:start=0.5",
         **settings(arguments, "supervised"),
@@ -126,7 +168,7 @@ def report(arguments, training: Pairs, test: Pairs, priors, logs, seconds: float
         f"{len(training.high[::2])} images to train on, {len(test.high)} of other patients to test on, {where}; "
         f"{len(logs['CycleGAN'])} epochs each, {seconds:.0f} s for both."
     )
-    if not arguments.full:
+    if arguments.size != "full":
         text += (
             " A small generator at full resolution and patches of 32 pixels: a check that everything works."
         )

@@ -49,33 +49,57 @@ def patients(folder: Path | None) -> tuple[list[recon.Loaded], list[recon.Loaded
     return [scan for each in training for scan in each], [scan for each in test for scan in each]
 
 
-def low_dose_pairs(
-    scans: list[recon.Loaded], side: int, pool: int, photons: float, angles: int, seed: int
-) -> Pairs:
-    """Tiles of every slice at both doses.
+@dataclass(frozen=True)
+class Scan:
+    """How slices are scanned and cut.
 
-    Args:
-        scans: slices or volumes in HU.
+    Attributes:
         side: of a tile [pixels]; 0 keeps whole slices.
         pool: pixels that are averaged into one along each axis, of slices of 256 pixels or more.
         photons: that reach a detector element at full dose without the patient.
         angles: views of the scan.
+        most: tiles that are kept, evenly spread; 0 keeps all.
+    """
+
+    side: int
+    pool: int
+    photons: float
+    angles: int
+    most: int = 0
+
+
+SCANS = {
+    "smoke": Scan(side=32, pool=4, photons=3e4, angles=60, most=48),
+    "small": Scan(side=64, pool=2, photons=6e4, angles=180),
+    "full": Scan(side=0, pool=1, photons=4e5, angles=720),
+}
+
+
+def low_dose_pairs(scans: list[recon.Loaded], how: Scan, seed: int) -> Pairs:
+    """Tiles of every slice at both doses.
+
+    Args:
+        scans: slices or volumes in HU.
+        how: the scan.
         seed: of the noise; every slice has noise of its own.
     """
-    low, high = [], []
+    low: list[Tensor] = []
+    high: list[Tensor] = []
     for number, scan in enumerate(scans):
         slices = scan.attenuation(water=WATER).clamp(0, BRIGHTEST)
         slices = slices.reshape(-1, *slices.shape[-2:])
         pixel = 1.0 if scan.pixel_size is None else scan.pixel_size[-1]
-        if pool > 1 and min(slices.shape[-2:]) >= 256:
-            slices, pixel = avg_pool2d(slices[:, None], pool)[:, 0], pixel * pool
-        ct = recon.operator("ct_parallel", shape=slices.shape[-2:], pixel_size=pixel, angles=angles)
+        if how.pool > 1 and min(slices.shape[-2:]) >= 256:
+            slices, pixel = avg_pool2d(slices[:, None], how.pool)[:, 0], pixel * how.pool
+        ct = recon.operator("ct_parallel", shape=slices.shape[-2:], pixel_size=pixel, angles=how.angles)
         for first, part in enumerate(slices.split(16)):
-            pair = low_dose_pair(part, ct, photons=photons, seed=seed + number, first_item=16 * first)
+            pair = low_dose_pair(part, ct, photons=how.photons, seed=seed + number, first_item=16 * first)
             for images, tiles in ((pair.low, low), (pair.high, high)):
-                tiles.append(_tiles(images / BRIGHTEST, side))
+                tiles.append(_tiles(images / BRIGHTEST, how.side))
     kept = [torch.cat(tiles) for tiles in (low, high)]
-    tissue = kept[1].mean((1, 2)) > (TISSUE if side else 0)
+    tissue = (kept[1].mean((1, 2)) > (TISSUE if how.side else 0)).nonzero()[:, 0]
+    if how.most:
+        tissue = tissue[:: -(-len(tissue) // how.most)]
     return Pairs(kept[0][tissue], kept[1][tissue])
 
 

@@ -1,6 +1,7 @@
 """One U-Net for undersampled MRI and for sparse-view CT: trained on either, on both, and tried on both.
 
     python examples/experiments/unet_across_modalities.py OUTPUT             # minutes on a CPU, data that ship
+    python examples/experiments/unet_across_modalities.py OUTPUT --smoke     # seconds
     python examples/experiments/unet_across_modalities.py OUTPUT --mri FOLDER --ct FOLDER --full
 
 After Bhutiani's U-Net for MRI and CT, which names no data, sampling or width. OUTPUT gets the models, results.md with
@@ -9,12 +10,14 @@ the published figures beside these, losses.png and images.png. A run that was st
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from low_dose_slices import BRIGHTEST, WATER, patients
 from recon_data import samples
 from result_tables import read_log, save_curves, table, write_results
+from run_size import parser_of, settled
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -29,23 +32,51 @@ without data, acceleration, dose or number of images, so they are no target; wha
 taken with the observer's noise tied to the range [0, 1]."""
 
 
+@dataclass(frozen=True)
+class Size:
+    """What differs between the sizes of this experiment.
+
+    Attributes:
+        side: of the images [pixels].
+        most: images of a kind to train on, and to test on, evenly spread; 0 for all.
+        network: the U-Net.
+        batch: images of a batch.
+        epochs: how often all images are seen.
+        lr: learning rate.
+    """
+
+    side: int
+    most: int
+    network: str
+    batch: int
+    epochs: int
+    lr: float
+
+
+SIZES = {
+    "smoke": Size(48, 32, "unet:channels=8,levels=2", 4, 8, 4e-3),
+    "small": Size(64, 0, "unet:channels=8,levels=3", 4, 40, 2e-3),
+    "full": Size(256, 0, "unet:channels=64,levels=5,norm=batch", 8, 200, 1e-3),
+}
+
+
 def main() -> None:
     """Train on either and on both, and try each on both."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", type=Path)
+    parser = parser_of(__doc__)
     parser.add_argument("--mri", type=Path, help="folder of MR images; without it what ships")
     parser.add_argument(
         "--ct", type=Path, help="folder of CT scans, one subfolder a patient; without it what ships"
     )
-    parser.add_argument("--full", action="store_true", help="256 pixels and 64 features: for a GPU")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--epochs", type=int)
-    arguments = parser.parse_args()
-    if not arguments.full:
-        torch.set_num_threads(1)
-    side = 256 if arguments.full else 64
-    operators = {"MRI": mri(side), "CT": ct(side)}
-    truths = {"MRI": mr_images(arguments.mri, side), "CT": ct_images(arguments.ct, side)}
+    arguments = settled(parser.parse_args())
+    size = SIZES[arguments.size]
+    operators = {"MRI": mri(size.side), "CT": ct(size.side)}
+    truths = {
+        name: [spread(images, size.most) for images in found]
+        for name, found in (
+            ("MRI", mr_images(arguments.mri, size.side)),
+            ("CT", ct_images(arguments.ct, size.side)),
+        )
+    }
     pairs = {
         name: [
             simulated(operators[name], each, name, 10 * number) for number, each in enumerate(truths[name])
@@ -60,6 +91,11 @@ def main() -> None:
         priors[name] = train(name, low, high, arguments)
         logs[name] = read_log(arguments.output / f"unet-{name.lower()}")
     report(arguments, operators, pairs, priors, logs, time.perf_counter() - began)
+
+
+def spread(images: Tensor, most: int) -> Tensor:
+    """At most so many of the images, evenly spread."""
+    return images[:: -(-len(images) // most)] if most else images
 
 
 def mri(side: int) -> recon.LinearOperator:
@@ -122,26 +158,26 @@ def simulated(op: recon.LinearOperator, truth: Tensor, name: str, seed: int) -> 
 
 def train(name: str, low: Tensor, high: Tensor, arguments: argparse.Namespace) -> recon.LearnedPrior:
     """The U-Net with batch norm on pairs, by the mixed loss of pixels and structure."""
-    full = arguments.full
+    size = SIZES[arguments.size]
     return recon.train(
-        "unet:channels=64,levels=5,norm=batch" if full else "unet:channels=8,levels=3",
+        size.network,
         data=(low, high),
         validation=0,
         loss="mse + 0.1*(1-ssim)",
         image_range=(0.0, 1.0),
         augment="flip",  # turned images would have aliases along the other axis
-        batch=8 if full else 4,
-        epochs=arguments.epochs or (200 if full else 40),
-        lr=1e-3 if full else 2e-3,
+        batch=size.batch,
+        epochs=arguments.epochs or size.epochs,
+        lr=size.lr,
         clip=1.0,
-        device=arguments.device if full else "cpu",
+        device=arguments.device,
         output=arguments.output / f"unet-{name.lower()}",
     )
 
 
 def report(arguments, operators, pairs, priors, logs, seconds: float) -> None:
     """Every network on every kind of test image, beside the direct reconstruction and total variation."""
-    rows = {}
+    rows: dict[str, tuple[float | str, ...]] = {}
     for kind, op in operators.items():
         data, direct, truth = pairs[kind][1]
         images = {"zero-filled" if kind == "MRI" else "FBP": direct}

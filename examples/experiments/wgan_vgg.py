@@ -1,6 +1,7 @@
 """Four systems for low-dose CT from one objective: MSE or VGG, alone or beside a Wasserstein critic.
 
     python examples/experiments/wgan_vgg.py OUTPUT                     # minutes on a CPU, slices that ship
+    python examples/experiments/wgan_vgg.py OUTPUT --smoke             # seconds
     python examples/experiments/wgan_vgg.py OUTPUT --images FOLDER --vgg vgg19-dcbb9e9d.pth --full
 
 After Mbouwe, Mehdaoui and Zeddoun, who follow Yang et al. 2018 (IEEE TMI 37, 1348-1357). OUTPUT gets a model for
@@ -9,11 +10,14 @@ each system, results.md with their figures beside these, losses.png and images.p
 
 import argparse
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from low_dose_slices import HU, Pairs, low_dose_pairs, patients
+from low_dose_slices import HU, SCANS, Pairs, low_dose_pairs, patients
 from result_tables import read_log, save_curves, table, write_results
+from run_size import parser_of, settled
 
 import recon
 from recon.metrics import PSNR, RMSE, SSIM
@@ -45,23 +49,95 @@ DIFFERENCES = """Why the numbers differ from the published ones:
 - of their four systems only Generator-MSE beats the noisy input, by their own figures."""
 
 
+@dataclass(frozen=True)
+class Size:
+    """What differs between the sizes of this experiment.
+
+    Attributes:
+        network: the generator.
+        critic: the critic.
+        layer: of VGG-19 that is compared.
+        weights: of the content loss and of the critic.
+        critic_steps: steps of the critic for one of the generator, each with a batch of its own if `fresh_batches`.
+        fresh_batches: see `critic_steps`.
+        patch: side of the patches [pixels].
+        patches: of an image in an epoch.
+        batch: patches of a batch.
+        epochs: how often all images are seen.
+        lr: rates of generator and critic; None for those of the papers.
+        schedule: of the rates; None for that of the papers.
+        validate_every: epochs from one validation to the next.
+    """
+
+    network: str
+    critic: Any
+    layer: int
+    weights: tuple[float, float]
+    critic_steps: int
+    fresh_batches: bool
+    patch: int
+    patches: int
+    batch: int
+    epochs: int
+    lr: dict[str, float] | None
+    schedule: str | None
+    validate_every: int = 1
+
+
+FULL = Size(
+    network="wgan_vgg_generator",
+    critic="wgan_vgg_critic",
+    layer=34,
+    weights=(0.1, 1.0),
+    critic_steps=4,
+    fresh_batches=True,
+    patch=64,
+    patches=8,
+    batch=128,
+    epochs=100,
+    lr=None,
+    schedule=None,
+)
+SMALL = Size(
+    network="wgan_vgg_generator:channels=16,depth=6,residual=true,last_relu=false",
+    critic=("wgan_vgg_critic", {"channels": (16, 16, 32, 32), "features": 64}),
+    layer=7,
+    weights=(1.0, 0.01),
+    critic_steps=1,
+    fresh_batches=False,
+    patch=32,
+    patches=4,
+    batch=8,
+    epochs=15,
+    lr={"network": 2e-3, "critic": 1e-3},
+    schedule="cosine",
+)
+SMOKE = replace(
+    SMALL,
+    network="wgan_vgg_generator:channels=8,depth=4,residual=true,last_relu=false",
+    critic=("wgan_vgg_critic", {"channels": (8, 8, 16, 16), "features": 16}),
+    layer=2,
+    patches=1,
+    batch=4,
+    epochs=6,
+    validate_every=3,
+)
+SIZES = {"smoke": SMOKE, "small": SMALL, "full": FULL}
+
+
 def main() -> None:
     """Train and compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", type=Path)
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--images", type=Path, help="one subfolder a patient; without it the slices that ship"
     )
     parser.add_argument(
         "--vgg", default="random", help="file of VGG-19's weights; frozen random ones without it"
     )
-    parser.add_argument("--full", action="store_true", help="the published size: for a GPU")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--epochs", type=int)
-    arguments = parser.parse_args()
-    if not arguments.full:
-        torch.set_num_threads(1)
-    training, test = data(arguments.images, arguments.full)
+    arguments = settled(parser.parse_args())
+    scans, held = patients(arguments.images)
+    training = low_dose_pairs(scans, SCANS[arguments.size], seed=0)
+    test = low_dose_pairs(held, SCANS[arguments.size], seed=1000)
     logs: dict[str, list[dict[str, float]]] = {}
     priors = {}
     began = time.perf_counter()
@@ -72,52 +148,35 @@ def main() -> None:
     report(arguments, training, test, priors, logs, seconds)
 
 
-def data(folder: Path | None, full: bool) -> tuple[Pairs, Pairs]:
-    """Pairs to train on, and pairs of other patients."""
-    scans, held = patients(folder)
-    size = {"side": 0, "pool": 1, "angles": 720} if full else {"side": 64, "pool": 2, "angles": 180}
-    photons = 4e5 if full else 6e4
-    return (
-        low_dose_pairs(scans, photons=photons, seed=0, **size),
-        low_dose_pairs(held, photons=photons, seed=1000, **size),
-    )
-
-
 def train(name: str, training: Pairs, test: Pairs, arguments: argparse.Namespace) -> recon.LearnedPrior:
     """One system; everything but content and critic is the same for the four."""
     content, critic = SYSTEMS[name]
-    loss = as_loss("mse") if content == "mse" else VGG19(arguments.vgg, layer=34 if arguments.full else 7)
-    full = arguments.full
+    size = SIZES[arguments.size]
     objective = WGAN(
-        content=loss,
-        content_weight=0.1 if full else 1.0,
-        adversarial_weight=critic if full else 0.01 * critic,
-        critic="wgan_vgg_critic"
-        if full
-        else ("wgan_vgg_critic", {"channels": (16, 16, 32, 32), "features": 64}),
-        critic_steps=4 if full else 1,
-        fresh_batches=full,
+        content=as_loss("mse") if content == "mse" else VGG19(arguments.vgg, layer=size.layer),
+        content_weight=size.weights[0],
+        adversarial_weight=size.weights[1] * critic,
+        critic=size.critic,
+        critic_steps=size.critic_steps,
+        fresh_batches=size.fresh_batches,
     )
-    network = (
-        "wgan_vgg_generator"
-        if full
-        else "wgan_vgg_generator:channels=16,depth=6,residual=true,last_relu=false"
-    )
+    players = ("network", "critic") if critic else ("network",)
     return recon.train(
-        network,
+        size.network,
         data=(training.low, training.high),
         validation=(test.low, test.high),
         objective=objective,
         image_range=(0.0, 1.0),
         augment="flip,turns",
-        patch=64 if full else 32,
-        patches=8 if full else 4,
-        batch=128 if full else 8,
-        epochs=arguments.epochs or (100 if full else 15),
-        lr=None if full else {"network": 2e-3, "critic": 1e-3} if critic else {"network": 2e-3},
-        schedule=None if full else "cosine",
+        patch=size.patch,
+        patches=size.patches,
+        batch=size.batch,
+        epochs=arguments.epochs or size.epochs,
+        lr=None if size.lr is None else {player: size.lr[player] for player in players},
+        schedule=size.schedule,
         monitor="last",
-        device=arguments.device if full else "cpu",
+        validate_every=size.validate_every,
+        device=arguments.device,
         output=arguments.output / name.lower(),
     )
 
@@ -138,7 +197,7 @@ def report(arguments, training: Pairs, test: Pairs, priors, logs, seconds: float
         f"{len(training.high)} images to train on, {len(test.high)} of other patients to test on, {where}; "
         f"{len(logs['WGAN-VGG'])} epochs each, {seconds:.0f} s for the four; VGG-19 with {weights}."
     )
-    if not arguments.full:
+    if arguments.size != "full":
         text += " Small networks, patches of 32 pixels, an early VGG layer, a critic of weight 0.01: a smoke test."
     write_results(
         arguments.output,
