@@ -95,9 +95,9 @@ class CG:
 
     def account(self, problem: Problem, state: CGState) -> list[str]:
         """Where the step lengths come from."""
+        by = "with the operator's preconditioner" if self._steers(problem) else "without a preconditioner"
         return [
-            "Every step length is the exact minimum along its direction: there is no step size to choose, and no "
-            "preconditioner is used."
+            f"Every step length is the exact minimum along its direction, {by}: there is no step size to choose."
         ]
 
     def default_stop(self) -> StoppingRule:
@@ -111,13 +111,14 @@ class CG:
         return residual, steered, inner(residual, steered)
 
     def _steer(self, problem: Problem) -> Callable[[Tensor], Tensor]:
-        """P, for the weights as they are."""
-        if self.preconditioned and problem.terms:
-            weights = [term.weight(problem.strength, problem.start) for term in problem.terms]
-            found = problem.preconditioner(weights, [term.K for term in problem.terms])
-            if found is not None:
-                return found
-        return lambda residual: residual
+        """P, for the weights as they are; the identity without a preconditioner."""
+        return self._steers(problem) or (lambda residual: residual)
+
+    def _steers(self, problem: Problem) -> Callable[[Tensor], Tensor] | None:
+        if not (self.preconditioned and problem.terms):
+            return None
+        weights = [term.weight(problem.strength, problem.start) for term in problem.terms]
+        return problem.preconditioner(weights, [term.K for term in problem.terms])
 
     def _matrix(self, problem: Problem, x: Tensor) -> Tensor:
         total = problem.normal(x)

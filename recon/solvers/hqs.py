@@ -210,21 +210,6 @@ class HQS(Iterative):
         """The image x, or a conditioned denoiser's z."""
         return state.answer
 
-    def account(self, problem: Problem, state: HQSState) -> list[str]:
-        """The schedule and the x-step."""
-        weight = _denoiser_weight(problem)
-        last = self.last * (weight / state.energy).sqrt()
-        first = torch.maximum(state.first, last)
-        sigma = self._noise_level(state, weight).clamp_min(1e-30)
-        rho = per_item(weight / sigma.square(), state.x).to(real_dtype(state.x.dtype))
-        maps = [term.K for term in problem.terms]
-        return [
-            f"The denoiser's noise level falls from {float(first[0]):.3g} ({self.first:g} of the first image's RMS) to "
-            f"{float(last[0]):.3g} ({self.last:g} of the noise that the data leave in the image) in {self.iterations} "
-            "iterations.",
-            step_in_words(problem, [rho] * len(maps), maps, state.x, self.inner),
-        ]
-
     def default_stop(self) -> StoppingRule:
         """The end of the schedule."""
         return MaxIterations(CLASSICAL.iterations if self.iterations == "auto" else self.iterations)
@@ -242,11 +227,14 @@ class HQS(Iterative):
             float(self._noise_level(problem, state, weight, place)[0])
             for place in (torch.zeros_like(weight), state.iteration)
         ]
+        pull = plan.pull * per_item(self._penalty(problem, state, state.iteration), state.x)
+        pull, maps = pull.to(real_dtype(state.x.dtype)), [term.K for term in problem.terms]
         return [
             f"The denoiser's noise level fell from {levels[0]:.3g} to {levels[1]:.3g} in the units of the image"
             f"{'' if problem.items == 1 else ', of the first image that ran last'}, over a schedule of "
             f"{plan.iterations} iterations.",
             f"The penalty of a data step was {plan.pull:g} times the weight over the square of that level.",
+            step_in_words(problem, [pull] * len(maps), maps, state.x, self.inner),
         ]
 
     def __repr__(self) -> str:
