@@ -116,8 +116,8 @@ def picture(
     from matplotlib.figure import Figure as Drawing
     from PIL import Image as PillowImage
 
-    columns = min(len(images), 6)
-    rows = math.ceil(len(images) / columns)
+    rows = math.ceil(len(images) / 7)
+    columns = math.ceil(len(images) / rows)
     width = max(_PANEL * columns, 5.2 * len(charts))
     tall = width / len(charts) * 0.6
     height = tall + rows * (width / columns + 0.5) + 0.5
