@@ -223,11 +223,12 @@ class HQS(Iterative):
     def account(self, problem: Problem, state: HQSState) -> list[str]:
         """The schedule in sentences."""
         plan, weight = self.schedule(problem), _denoiser_weight(problem)
+        done = state.iteration if plan.denoised else (state.iteration - 1).clamp_min(0)
         levels = [
             float(self._noise_level(problem, state, weight, place)[0])
-            for place in (torch.zeros_like(weight), state.iteration)
+            for place in (torch.zeros_like(weight), done)
         ]
-        pull = plan.pull * per_item(self._penalty(problem, state, state.iteration), state.x)
+        pull = plan.pull * per_item(self._penalty(problem, state, done), state.x)
         pull, maps = pull.to(real_dtype(state.x.dtype)), [term.K for term in problem.terms]
         return [
             f"The denoiser's noise level fell from {levels[0]:.3g} to {levels[1]:.3g} in the units of the image"
