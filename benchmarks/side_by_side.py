@@ -1,6 +1,6 @@
 """Libraries side by side: seconds until the PSNR stays within 0.05 dB of that of the converged image.
 
-    make peers && OMP_NUM_THREADS=1 .venv/bin/python benchmarks/side_by_side.py [--json FILE] [--budget 40]
+    make peers && OMP_NUM_THREADS=1 .venv/bin/python benchmarks/side_by_side.py [--json FILE] [--budget 35]
 
 Every library minimises least squares and the prior of the problem with its own operators, from data to image, on one
 thread; what operators keep (matrices, grids, norms, compiled functions) is there before. CT data come from each
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument(
-        "--budget", type=float, default=40.0, help="seconds of a method before it is given up"
+        "--budget", type=float, default=35.0, help="seconds of a method before it is given up"
     )
     parser.add_argument("--task", action="append", choices=TASKS)
     options = parser.parse_args()

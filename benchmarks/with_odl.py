@@ -1,4 +1,4 @@
-"""The problems as ODL solves them: ASTRA's projectors on the CPU, its PDHG with tuned steps (as fast as its Douglas-Rachford)."""
+"""The problems as ODL solves them: ASTRA on the CPU and PDHG with tuned steps, no slower than its Douglas-Rachford."""
 
 from __future__ import annotations
 
