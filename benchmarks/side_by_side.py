@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -189,7 +190,10 @@ def main() -> None:
     parser.add_argument("--task", action="append", choices=TASKS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [row for task in options.task or TASKS for row in compared(task, options.budget)]
+    rows = []
+    for task in options.task or TASKS:
+        print(f"{task} ...", file=sys.stderr, flush=True)
+        rows += compared(task, options.budget)
     print_table(rows)
     if options.json:
         options.json.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=1) + "\n")
