@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test test-core test-bridges test-slow lint types docs wheel benchmark peers train-denoiser clean
+.PHONY: setup demo test test-core test-bridges test-slow lint types docs wheel benchmark side-by-side peers train-denoiser clean
 
 setup: $(STAMP)
 
@@ -48,9 +48,15 @@ wheel: setup
 
 peers: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements-peers.txt
+	test -x .venv-scico/bin/python || $(PYTHON) -m venv .venv-scico
+	.venv-scico/bin/python -m pip install --quiet --disable-pip-version-check scico==0.0.7
 
-benchmark: peers
-	cd benchmarks && for name in projectors cone automatic_weight total_variation multi_coil; do \
+# The libraries side by side; about ten minutes on one core that is free.
+side-by-side: peers
+	cd benchmarks && OMP_NUM_THREADS=1 ../$(BIN)/python -W ignore side_by_side.py --json results/side_by_side.json
+
+benchmark: side-by-side
+	cd benchmarks && for name in projectors cone automatic_weight plug_and_play multi_coil; do \
 	    ../$(BIN)/python -W ignore $$name.py --json results/$$name.json || exit 1; done
 	cd benchmarks && ../$(BIN)/python -W ignore projectors.py --geometry fan --json results/projectors_fan.json
 	OMP_NUM_THREADS=1 $(BIN)/recon benchmark ellipses --json > benchmarks/results/.ellipses && mv benchmarks/results/.ellipses benchmarks/results/ellipses.json
@@ -59,4 +65,4 @@ train-denoiser: setup  # IMAGES=folder of the files that the script names; half 
 	OMP_NUM_THREADS=1 $(BIN)/python examples/experiments/train_denoiser.py $(IMAGES) $(or $(OUTPUT),drunet)
 
 clean:
-	rm -rf $(VENV) dist build demo-out site .cache
+	rm -rf $(VENV) .venv-scico dist build demo-out site .cache

@@ -24,6 +24,7 @@ def environment() -> dict[str, str]:
         "finufft",
         "astra-toolbox",
         "deepinv",
+        "odl",
         "sigpy",
     ):
         try:

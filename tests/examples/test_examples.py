@@ -31,6 +31,7 @@ BETTER = {
     "inpainting": ("interpolation", "TV", 2.5),
     "mri_4x": ("zero-filled", "TV", 1.5),
     "own_operator": ("measured", "TV", 3.0),
+    "plug_and_play": ("Wiener", "wavelet denoiser", 2.0),
     "own_prior": ("TV", "Huber TV", 0.1),
     "super_resolution": ("Lanczos", "TV", 0.5),
 }
