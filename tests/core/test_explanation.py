@@ -121,6 +121,7 @@ def test_a_run_that_stands_still_is_not_told_to_go_on() -> None:
         Matrix(random(40, 24)),
         L1(2.0),
         random(40),
+        solver=recon.ADMM(),
         stop=recon.SmallResiduals(1e-12) | recon.MaxIterations(400),
     )
     assert "more iterations will hardly help" in told(solution, "What to try")
