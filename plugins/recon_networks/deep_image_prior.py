@@ -53,6 +53,7 @@ class DeepImagePrior(Generator):
         input: ``"uniform"`` or ``"normal"`` noise, or ``"meshgrid"``, the coordinates from 0 to 1.
         depth: channels of noise.
         scale: what the noise is multiplied by.
+        learn_input: whether the input is fitted too, beginning with the fixed one.
         output: ``"sigmoid"``: values within the image's range (see the solver `dip`); ``"linear"``: any.
         axes: 2 or 3 axes of space; "auto": by the shape.
         shape: of one image, to have the generator at once; None: that of the problem.
@@ -78,6 +79,7 @@ class DeepImagePrior(Generator):
         input: Annotated[Input | None, Param("the fixed input: noise, or coordinates")] = None,  # noqa: A002
         depth: Annotated[int | None, Param("channels of noise", ge=1)] = None,
         scale: Annotated[float | None, Param("what the noise is multiplied by", gt=0)] = None,
+        learn_input: Annotated[bool, Param("the input is fitted too")] = False,
         output: Annotated[
             Literal["sigmoid", "linear"], Param("values within the image's range, or any")
         ] = "sigmoid",
@@ -97,7 +99,7 @@ class DeepImagePrior(Generator):
             "downsample": downsample,
         }
         self.changes: dict[str, Any] = {name: value for name, value in changed.items() if value is not None}
-        self.input, self.depth, self.scale = input, depth, scale
+        self.input, self.depth, self.scale, self.learn_input = input, depth, scale, learn_input
         self.shape = None if shape is None else tuple(shape)
         if output not in ("sigmoid", "linear"):
             raise ValueError(f"output must be 'sigmoid' or 'linear', got {output!r}")
@@ -128,8 +130,8 @@ class DeepImagePrior(Generator):
                 "leave shape out, and it is made for the images that it meets"
             )
         made = type(self)(
-            self.preset, self.named, input=self.input, depth=self.depth, scale=self.scale, output=self.output,
-            axes=self.axes, **self.changes,
+            self.preset, self.named, input=self.input, depth=self.depth, scale=self.scale,
+            learn_input=self.learn_input, output=self.output, axes=self.axes, **self.changes,
         )  # fmt: skip
         made._make(tuple(shape), is_complex, seed, like)
         return made
@@ -154,9 +156,11 @@ class DeepImagePrior(Generator):
             coarse: Callable[[Sequence[int]], tuple[int, ...]] | None = getattr(network, "input_shape", None)
             size = space if coarse is None else coarse(space)
             fixed = _fixed_input(kind, depth, size, self.scale or preset.scale)
+        self.value_range = getattr(network, "value_range", None)
+        if self.learn_input:
+            network, fixed = _WithInput(network, fixed), torch.zeros_like(fixed)
         self.network = network.to(like.device, real_dtype(like.dtype))
         self.fixed_input = fixed.to(like.device, real_dtype(like.dtype))
-        self.value_range = getattr(network, "value_range", None)
         self.shape = shape
 
     def _space(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -195,7 +199,7 @@ class DeepImagePrior(Generator):
             )
             raise ValueError(
                 f"the deep image prior takes a network of `{entrance}` of noise to `out_channels` of the image, but "
-                f"{lack}: take one of skip, dip_unet, dip_resnet, deep_decoder, conv_decoder or unet, or "
+                f"{lack}: take one of skip, dip_unet, dip_resnet, deep_decoder or conv_decoder, or "
                 "recon.Generator(network, fixed_input) with a network of yours"
             )
         given = {
@@ -208,8 +212,22 @@ class DeepImagePrior(Generator):
     def extra_repr(self) -> str:
         """What was asked for."""
         asked = {"preset": self.preset, "network": self.named, **self.changes, "input": self.input}
-        asked |= {"depth": self.depth, "scale": self.scale, "output": self.output, "axes": self.axes}
+        asked |= {"depth": self.depth, "scale": self.scale}
+        asked |= {"learn_input": self.learn_input or None, "output": self.output, "axes": self.axes}
         return ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
+
+
+class _WithInput(nn.Module):
+    """A network whose input is a weight: what comes in, the noise of an iteration, is added to it."""
+
+    def __init__(self, network: nn.Module, first: Tensor) -> None:
+        super().__init__()
+        self.network, self.input = network, nn.Parameter(first)
+        self.channels_last = bool(getattr(network, "channels_last", False))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        made: Tensor = self.network(self.input + noise)
+        return made
 
 
 def _advice(preset: Preset) -> dict[str, float]:

@@ -13,7 +13,9 @@ from torch import Tensor
 from recon import registry
 from recon.linear import LinearOperator
 from recon.metrics import PSNR, SSIM
+from recon.priors import Generator
 from recon.solving import ConvergenceWarning, solve
+from recon.stopping import MaxIterations
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,17 @@ def scored(method: str, truth: Tensor, reconstruct: Callable[[], Tensor]) -> Row
 def solved(
     operator: LinearOperator, data: Tensor, priors: str, constraint: str, fidelity: Any, **options: Any
 ) -> Tensor:
-    """The images under priors joined by ``+`` and a constraint, however far the solver comes; options of `solve`."""
+    """The images under priors joined by ``+`` and a constraint, however far the solver comes; options of `solve`.
+
+    A generator is fitted for as many iterations as it advises, without early stopping, as published figures are.
+    """
     prior: Any = None
     for spec in (*priors.split("+"), constraint):
         made = registry.make("prior", spec.strip())
         prior = made if prior is None else prior + made
+    advised = [member.advice for member in prior.members if isinstance(member, Generator)]
+    if advised and "iterations" in advised[0]:
+        options.setdefault("stop", MaxIterations(int(advised[0]["iterations"])))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the scores tell
         return solve(operator, prior, data, fidelity=fidelity, **options).image.to(data.device)

@@ -44,6 +44,22 @@ def test_published_figures_are_met_on_all_images():
     assert tv.psnr > 27.96 and tv.ssim > 0.862
 
 
+def test_a_bare_deep_image_prior_has_the_settings_that_suit_the_device():
+    told = []
+
+    def stop(text):
+        told.append(text)
+        if "dip" in text:
+            raise KeyboardInterrupt  # before the fit, which takes minutes
+
+    with pytest.raises(KeyboardInterrupt):
+        ellipses.run(1, ("dip + tv",), stop)
+    assert told[-1] == "reconstructing with dip:preset=small_ct+tv"
+    with pytest.raises(KeyboardInterrupt):
+        ellipses.run(1, ("dip",), stop, device="cuda")
+    assert told[-1] == "reconstructing with dip:preset=ct_ellipses"
+
+
 def test_the_command_prints_the_rows_and_the_published_ones(capsys):
     assert main(["benchmark", "ellipses", "--images", "2", "--prior", "tv:weight=3", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -51,4 +67,6 @@ def test_the_command_prints_the_rows_and_the_published_ones(capsys):
     assert {"method": "learned primal-dual", "psnr": 32.27, "ssim": 0.9403} in printed["published"]
     assert main(["benchmark", "ellipses", "--images", "2", "--prior", "tvv"]) == 2
     assert "did you mean 'tv'" in capsys.readouterr().err
+    assert main(["benchmark", "ellipses", "--device", "nowhere"]) == 2
+    assert "'nowhere' cannot be used here" in capsys.readouterr().err
     assert main(["benchmark", "elipses"]) == 2

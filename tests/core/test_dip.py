@@ -339,6 +339,37 @@ def test_windowed_variance_is_that_of_the_stored_images() -> None:
         assert score == pytest.approx(float((stored - stored.mean(0)).square().mean()), rel=1e-12)
 
 
+def test_a_tolerance_keeps_the_latest_image_whose_variance_is_near_the_least() -> None:
+    """Jumps of 1, 0.1 and 0.104 in turn, then of 2: variance by the formula, image by its definition."""
+    jumps = [1.0] * 8 + [0.1] * 6 + [0.104] * 6 + [2.0] * 6
+    images = torch.tensor(jumps, dtype=torch.float64).cumsum(0).reshape(-1, 1, 1, 1)
+    kept = {}
+    for tolerance in (0.0, 0.15):
+        rule = recon.MovingVariance(patience=4, forgetting=0.9, burn_in=0, tolerance=tolerance)
+        progress = recon.stopping.Progress(
+            0, 0.0, torch.zeros(1), None, None, lambda: torch.zeros(1), image=0 * images[0]
+        )
+        memory = rule.begin(progress)
+        for count, image in enumerate(images, 1):
+            progress.image, progress.iteration = image, count
+            memory = rule.watch(memory, progress)
+        progress.memories = {rule: memory}
+        assert bool(rule.fires(progress))
+        kept[tolerance] = int(memory.found)
+        assert float(memory.best) == float(images[kept[tolerance] - 1])
+    assert kept == {0.0: 14, 0.15: 20}
+
+
+def test_an_absurd_range_is_warned_of() -> None:
+    y = torch.rand(*SHAPE, generator=torch.Generator().manual_seed(0))
+    for wrong, words in (((5.0, 9.0), "has none of them"), ((0.0, 1e6), "1/1000")):
+        with pytest.warns(RuntimeWarning, match=words):
+            value_range(Problem(recon.Identity(SHAPE), y, image_range=wrong))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value_range(Problem(recon.Identity(SHAPE), y, image_range=(0.0, 30.0)))
+
+
 def test_a_limit_returns_the_best_image_so_far() -> None:
     y = random(*SHAPE, seed=2)
     generator = small_network()
@@ -415,6 +446,7 @@ def test_wrong_input_is_refused_in_words() -> None:
     for rule, wrong in (
         (recon.MovingVariance, {"forgetting": 1.0}),
         (recon.MovingVariance, {"patience": 0}),
+        (recon.MovingVariance, {"tolerance": -0.1}),
         (recon.WindowedVariance, {"window": 15}),
         (recon.HeldOut, {"patience": 1.5}),
     ):

@@ -152,6 +152,36 @@ def test_channels_last_change_nothing_but_the_rounding(network: nn.Module) -> No
     assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) < 1e-4
 
 
+def test_the_input_is_fitted_too_where_asked() -> None:
+    y = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
+    settings = {"filters": (4,), "depth": 2, "skip": 0}
+    fixed, learnt = (DeepImagePrior("small_128", learn_input=learn, **settings) for learn in (False, True))
+    twins = [prior.for_images((16, 16), is_complex=False, seed=3, like=y) for prior in (fixed, learnt)]
+    torch.testing.assert_close(twins[0](), twins[1]())  # the same first image
+    assert weights_of(twins[1]) == weights_of(twins[0]) + 2 * 16 * 16
+    stop = recon.MaxIterations(20)
+    solver = recon.DIP(reg_noise=0.0, average=0.0)
+    losses = [
+        recon.solve(recon.Identity((16, 16)), prior, y, solver=solver, stop=stop).history["loss"][-1]
+        for prior in (fixed, learnt)
+    ]
+    assert losses[1] < losses[0], "more weights, a closer fit"
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "words"),
+    [
+        ({"network": "dncnn"}, (16, 16), "no out_channels"),
+        ({"network": "learned_primal_dual"}, (16, 16), "no channels"),
+        ({}, (2, 16), "at least 3 pixels"),
+        ({"shape": (8, 8)}, (16, 16), "leave shape out"),
+    ],
+)
+def test_what_it_cannot_make_is_refused_in_words(settings: dict, shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        recon.solve(recon.Identity(shape), recon.prior("dip", **settings), torch.rand(shape))
+
+
 def test_wrong_settings_are_refused_in_words() -> None:
     with pytest.raises(ValueError, match="one for each of 2 scales, got \\(1, 2, 3\\)"):
         Skip(1, 1, (4, 4), skip=(1, 2, 3))
