@@ -230,6 +230,9 @@ def _weight_in_words(solution: Solution, facts: Mapping[str, Any]) -> list[str]:
     rule = facts["weight_rule"] or "discrepancy"
     sentences = [f"{_each([f'{weight:.4g}' for weight in weights])}, chosen {_RULES[rule]}."]
     looks = solution.weight_search
+    if any(p["automatic"] and p["kind"] == "denoiser" for p in facts["priors"]) and not looks:
+        values = _each([f"{weight:.4g}" for weight in weights])
+        return [f"{values}, the variance of the noise: a denoiser's needs no search."]
     if not looks:
         return [*sentences, "The search is part of an earlier run, which the checkpoint held."]
     first, last = looks[0], looks[-1]

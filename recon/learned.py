@@ -92,6 +92,11 @@ class LearnedPrior(Denoiser):
         image: Tensor = self.network(op, data)
         return image
 
+    @property
+    def pinv_options(self) -> dict[str, Any]:
+        """Options of ``op.pinv`` by which its inputs were made, if it was trained on direct reconstructions."""
+        return dict(self.card.get("data", {}).get("pinv") or {}) if self.end_to_end else {}
+
     def at(self, loop: int) -> LearnedPrior:
         """The prior of an outer loop of a splitting: of a network with weights for each loop, those; else itself."""
         stage = getattr(self.network, "at", None)

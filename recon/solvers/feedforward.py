@@ -24,7 +24,8 @@ OTHER_UNIT = 8.0  # images of one unit differ less in their largest value
 class Feedforward:
     """x = N(A^+ y): a network trained end to end, or a denoiser, applied once; N(A, y) if it is unrolled.
 
-    The image is mapped to the range that the network was trained on and back. Constraints beside the network
+    The image is mapped to the range that the network was trained on and back; the direct reconstruction A^+ y is made
+    with the options of ``op.pinv`` that it was trained with. Constraints beside the network
     project its image.
 
     Args:
@@ -91,7 +92,8 @@ class Feedforward:
                     data = data + problem.operator(ones.to(problem.start.dtype))
                 learned = prior.reconstruct(problem.operator, data)
                 return _as(problem.start, (learned - scaling.offset) / scaling.factor)
-        direct = problem.operator.pinv(problem.usable_data)
+        options = prior.pinv_options if isinstance(prior, LearnedPrior) else {}
+        direct = problem.operator.pinv(problem.usable_data, **options)
         mapped = scaling.factor * direct + scaling.offset
         learned = prior.denoise(mapped, scaling.factor * self._levels(problem, direct, prior))
         return _as(direct, (learned - scaling.offset) / scaling.factor)

@@ -66,6 +66,15 @@ class Schedule:
     denoised: bool
 
 
+class EndOfSchedule(MaxIterations):
+    """Stops where a schedule of noise levels ends: all is done that was planned."""
+
+    means_converged = True
+
+    def __repr__(self) -> str:
+        return f"end of the schedule ({self.iterations} iterations)"
+
+
 CLASSICAL = Schedule(16, 0.3, 0.5, 1.0, denoised=False)
 CONDITIONED = Schedule(28, 0.8, 0.25, 0.25, denoised=True)
 FITTED = 0.98  # of the expected residual: the image itself takes up some of the noise
@@ -212,12 +221,12 @@ class HQS(Iterative):
 
     def default_stop(self) -> StoppingRule:
         """The end of the schedule."""
-        return MaxIterations(CLASSICAL.iterations if self.iterations == "auto" else self.iterations)
+        return EndOfSchedule(CLASSICAL.iterations if self.iterations == "auto" else self.iterations)
 
     def stop_for(self, problem: Problem) -> StoppingRule:
         """The end of the schedule; with a conditioned denoiser also data that are fitted."""
         plan = self.schedule(problem)
-        end = MaxIterations(plan.iterations)
+        end = EndOfSchedule(plan.iterations)
         return Discrepancy(FITTED) | end if plan.denoised else end
 
     def account(self, problem: Problem, state: HQSState) -> list[str]:

@@ -124,6 +124,40 @@ def test_nothing_needs_to_be_tuned(solver: str, scan) -> None:
         assert solution.converged and solution.iterations < 150
 
 
+class Conditioned(WaveletDenoiser):
+    """One that says that it knows any noise level."""
+
+    conditioned = True
+
+
+def test_a_denoiser_of_any_level_is_annealed() -> None:
+    operator, truth, y = small_mri()
+    solution = recon.solve(operator, Conditioned(), y)
+    assert isinstance(solution.algorithm, recon.HQS)
+    assert solution.reason in ("Discrepancy(tau=0.98)", "end of the schedule (28 iterations)")
+    assert solution.converged
+    assert float((solution.image - truth).norm()) < 0.85 * float((operator.pinv(y) - truth).norm())
+    problem = recon.Problem(operator, y, prior=Conditioned())
+    problem.strength = problem.noise_level.square()
+    solver = recon.HQS()
+    state = solver.start(problem)
+    rms = float(problem.start.abs().square().mean().sqrt())
+    first = solver._noise_level(problem, state, problem.strength, torch.zeros(1))
+    last = solver._noise_level(problem, state, problem.strength, torch.full((1,), 28.0))
+    assert float(first) == pytest.approx(0.8 * rms, rel=1e-4)
+    assert float(last) == pytest.approx(0.25 * float(problem.noise_level / state.energy.sqrt()), rel=1e-4)
+    assert isinstance(recon.solve(operator, WaveletDenoiser(), y).algorithm, recon.ADMM)
+
+
+def test_the_settings_of_the_user_hold() -> None:
+    operator, _, y = small_ct()
+    solution = recon.solve(operator, Conditioned(), y, solver=recon.HQS(5, last=3.0, pull=2.0))
+    assert solution.iterations <= 5 and "2 times the weight" in str(solution.explain())
+    whole = recon.solve(operator, WaveletDenoiser(), y, solver="hqs")
+    said = recon.HQS(16, 0.3, 0.5, 1.0)
+    assert torch.equal(recon.solve(operator, WaveletDenoiser(), y, solver=said).image, whole.image)
+
+
 def test_denoisers_and_functionals_add() -> None:
     operator, truth, y = small_ct()
     image = recon.solve(operator, WaveletDenoiser() + TV(1e-2) + NonNegative(), y).image
@@ -153,7 +187,12 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
         recon.solve(identity, WaveletDenoiser() + NonNegative(), y, solver="red")
     with pytest.raises(ValueError, match="automatic weight of a denoiser is the noise variance"):
         recon.solve(identity, WaveletDenoiser() + TV(), y)
-    for make in (lambda: recon.HQS(iterations=1), lambda: recon.HQS(last=0), lambda: recon.RED(level=-1)):
+    for make in (
+        lambda: recon.HQS(iterations=1),
+        lambda: recon.HQS(last=0),
+        lambda: recon.HQS(pull="much"),
+        lambda: recon.RED(level=-1),
+    ):
         with pytest.raises(ValueError, match="must be"):
             make()
     with pytest.raises(ValueError, match="patch must be an odd number of pixels, got 4"):

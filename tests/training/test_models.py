@@ -229,3 +229,19 @@ def test_a_conditioned_network_is_told_each_items_noise_level():
         [0.1, 0.2, 0.01]
     )  # the last two: the nearest trained
     assert out.flatten(1).amin(1).tolist() == pytest.approx([0.1, 0.2, 0.01])
+
+
+def test_inputs_are_made_at_inference_as_in_training(tmp_path):
+    op = recon.operator("ct_parallel", shape=(16, 16), pixel_size=1.0, angles=12)
+    prior = recon.train(
+        SmallNet(), op=op, data=squares(8), epochs=1, batch=4, pinv={"filter": "hann"}, image_range=(0.0, 1.0)
+    )
+    save_model(prior, tmp_path)
+    y = op.measure(squares(2, seed=3))
+    with torch.no_grad():
+        wanted = prior.denoise(op.pinv(y, filter="hann"), 0.0)
+        other = prior.denoise(op.pinv(y), 0.0)
+    assert not torch.allclose(wanted, other, rtol=0, atol=1e-3)
+    for one in (prior, load_model(tmp_path, network=SmallNet())):
+        image = recon.solve(op, one, y, solver="feedforward").image
+        torch.testing.assert_close(image, wanted, rtol=0, atol=1e-6)  # rounding
