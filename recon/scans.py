@@ -14,6 +14,7 @@ from recon.parameters import plain
 from recon.priors import Prior
 from recon.problem import Problem
 from recon.solution import Solution
+from recon.solvers.algorithm import own_stop
 from recon.solvers.direct import Direct
 from recon.solvers.feedforward import Feedforward
 from recon.solving import solve
@@ -92,7 +93,7 @@ def solve_file(file: Path, options: ScanOptions, **others: Any) -> Solution:
         solver=options.solver,
         weight=options.weight,
         fidelity=_fidelity(problem, options.fidelity, options.noise_level),
-        stop=options.stop or stopping_rule(algorithm.default_stop(), options.limits),
+        stop=options.stop or stopping_rule(own_stop(algorithm, posed), options.limits),
         seed=options.seed,
         device=options.device,
         memory=options.memory,

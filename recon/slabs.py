@@ -27,6 +27,7 @@ from recon.problem import Problem
 from recon.runner import INTERRUPTED, STOPPED
 from recon.scans import made_prior, stopping_rule
 from recon.solution import FORMAT, Solution
+from recon.solvers.algorithm import own_stop
 from recon.solving import solve
 
 LARGEST = 512  # slices at once; more gain nothing
@@ -101,7 +102,8 @@ def solve_slabs(
     prior = made_prior(prior) if prior is None or isinstance(prior, str | list) else prior
     if isinstance(prior, tuple):
         prior = registry.make("prior", prior)
-    with _opened(op, data, dataset) as (operator, stack, kept_fidelity, notes):
+    with _opened(op, data, dataset) as (operator, stack, kept_fidelity, notes, kept_range):
+        options["image_range"] = options.get("image_range") or kept_range
         term = fidelity if fidelity is not None else kept_fidelity
         _check_stack(operator, stack)
         work = _Work(operator, prior, stack, term, options, output.with_name(f"{output.name}.slabs"))
@@ -189,20 +191,15 @@ class _Work:
         posed = Problem(
             self.operator, y, prior=self.prior, fidelity=term, image_range=self.options.get("image_range")
         )
-        algorithm = chosen_solver(self.options.get("solver", "auto"), posed).algorithm
-        given = {**self.options, "solver": algorithm}
+        given = dict(self.options)
         if given.get("stop") is None:
-            given["stop"] = stopping_rule(algorithm.default_stop(), self.limits)
+            algorithm = chosen_solver(given.get("solver", "auto"), posed).algorithm
+            given["stop"] = stopping_rule(own_stop(algorithm, posed), self.limits)
         solution = solve(self.operator, self.prior, y, fidelity=term, checkpoint=checkpoint, **given)
         if INTERRUPTED in solution.reasons or STOPPED in solution.reasons:
             raise KeyboardInterrupt
         solution.provenance["slab"] = key
-        record = {
-            field.name: getattr(solution, field.name)
-            for field in dataclasses.fields(solution)
-            if field.name not in ("image", "problem", "algorithm", "stop", "error_bars")
-        }
-        write_archive(file, FORMAT, record, {"image": solution.image})
+        write_archive(file, FORMAT, solution.record(), {"image": solution.image})
         for old in self.folder.glob(f"{slab.name}-*.run*"):
             old.unlink()
         return solution
@@ -233,8 +230,8 @@ class _Work:
 @contextmanager
 def _opened(
     op: Any, data: Any, dataset: str | None
-) -> Iterator[tuple[LinearOperator, Any, Any, dict[str, Any]]]:
-    """The operator, the data where they lie, the data term and the notes."""
+) -> Iterator[tuple[LinearOperator, Any, Any, dict[str, Any], tuple[float, float] | None]]:
+    """The operator, the data where they lie, the data term, the notes and the range of the images."""
     import h5py
 
     if data is None:
@@ -248,13 +245,13 @@ def _opened(
         return
     operator = registry.make("operator", op) if isinstance(op, str | tuple) else op
     if not isinstance(data, str | Path):
-        yield operator, data, "gaussian", {}
+        yield operator, data, "gaussian", {}, None
         return
     path = Path(data)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.suffix.lower() == ".npy":
-        yield operator, np.load(path, mmap_mode="r"), "gaussian", {}
+        yield operator, np.load(path, mmap_mode="r"), "gaussian", {}, None
     elif h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
             if dataset is None or not isinstance(file.get(dataset), h5py.Dataset):
@@ -265,7 +262,7 @@ def _opened(
                 raise ValueError(
                     f"say which dataset of {path} holds the data, one of {', '.join(there[:12])}"
                 )
-            yield operator, file[dataset], "gaussian", {}
+            yield operator, file[dataset], "gaussian", {}, None
     else:
         raise ValueError(f"{path} is neither a .npy file nor HDF5, the formats that can be read in parts")
 
@@ -289,6 +286,17 @@ def _check_stack(operator: LinearOperator, stack: Any) -> None:
         )
     if not shape[0]:
         raise ShapeError("the stack holds no slice")
+
+
+def _facts_of_all(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the slabs found, as of one batch; what the solver says of itself is that of the first slab."""
+    merged = {**parts[0], "items": sum(part["items"] for part in parts)}
+    for name in ("measured", "converged", "iterations"):
+        merged[name] = [value for part in parts for value in part[name]]
+    if merged["noise"] is not None:
+        levels = [level for part in parts for level in part["noise"]["levels"]]
+        merged["noise"] = {**merged["noise"], "levels": levels}
+    return merged
 
 
 def _assemble(output: Path, folder: Path, slabs: list[Slab], count: int, notes: dict[str, Any]) -> None:
@@ -315,6 +323,7 @@ def _assemble(output: Path, folder: Path, slabs: list[Slab], count: int, notes: 
                 for record, slab in zip(records, slabs, strict=True)
             ]
         ),
+        "facts": _facts_of_all([record["facts"] for record in records]),
         "provenance": {**first["provenance"], "slabs": len(slabs), "problem": {"notes": notes}},
         "peak_memory": max((record.get("peak_memory") or 0) for record in records) or None,
     }

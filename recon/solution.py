@@ -104,6 +104,12 @@ class Solution:
 
         return text_of(explanation(self))
 
+    def record(self) -> dict[str, Any]:
+        """All of it but for images and what lives in this session alone, as JSON can hold it."""
+        left_out = ("image", "problem", "algorithm", "stop", "error_bars")
+        fields = (field.name for field in dataclasses.fields(self) if field.name not in left_out)
+        return {name: getattr(self, name) for name in fields}
+
     def save(self, folder: str | Path) -> Path:
         """Write ``solution.h5`` (everything) and ``image.png`` (to look at) into a folder; returns the folder.
 
@@ -111,12 +117,7 @@ class Solution:
         """
         from recon.report import save_png
 
-        folder = Path(folder)
-        record = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("image", "problem", "algorithm", "stop", "error_bars")
-        }
+        folder, record = Path(folder), self.record()
         arrays = {"image": self.image}
         if self.error_bars is not None:
             record["uncertainty"] = self.error_bars.record()

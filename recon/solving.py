@@ -25,7 +25,7 @@ from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
 from recon.runner import INTERRUPTED, STOPPED, Snapshot
 from recon.solution import Solution
-from recon.solvers.algorithm import Algorithm
+from recon.solvers.algorithm import Algorithm, own_stop
 from recon.stopping import MaxIterations, StoppingRule
 from recon.weight_rules import RULES, is_rule, searcher
 
@@ -103,7 +103,7 @@ def solve(
     choice_of_solver = chosen_solver(solver, problem)
     algorithm = choice_of_solver.algorithm
     getattr(algorithm, "check", lambda _problem: None)(problem)
-    rule = _default_stop(algorithm, problem) if stop is None else stop
+    rule = own_stop(algorithm, problem) if stop is None else stop
     if not isinstance(rule, StoppingRule):
         raise TypeError(f"stop must be a stopping rule such as recon.MaxIterations(100), got {rule!r}")
     budget, place = budget_of(memory), None if checkpoint is None else Path(checkpoint)
@@ -249,13 +249,6 @@ def weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
             arguments = {**origin.arguments, "weight": weight}
             object.__setattr__(member, "recon_origin", dataclasses.replace(origin, arguments=arguments))
     return changed
-
-
-def _default_stop(algorithm: Algorithm, problem: Problem) -> StoppingRule:
-    """The algorithm's own rule, for this problem where it knows one."""
-    for_problem = getattr(algorithm, "stop_for", None)
-    rule: StoppingRule = algorithm.default_stop() if for_problem is None else for_problem(problem)
-    return rule
 
 
 class _progress:  # noqa: N801

@@ -102,8 +102,10 @@ def load_problem(path: str | Path) -> Problem:
     return problem
 
 
-def open_problem(file: h5py.File, path: Path) -> tuple[LinearOperator, h5py.Dataset, Any, dict[str, Any]]:
-    """Operator, data, data term and notes of an open file, the data left where they are.
+def open_problem(
+    file: h5py.File, path: Path
+) -> tuple[LinearOperator, h5py.Dataset, Any, dict[str, Any], tuple[float, float] | None]:
+    """Operator, data, data term, notes and range of the images of an open file, the data left where they are.
 
     Nothing compares the checksum: that would read all of the file.
 
@@ -126,7 +128,9 @@ def open_problem(file: h5py.File, path: Path) -> tuple[LinearOperator, h5py.Data
         if name.startswith("fidelity/")
     }
     operator = _operator_of(record["operator"], arrays)
-    return operator, file["arrays/data"], (record["fidelity"], terms), record["notes"]
+    bounds = record["image_range"]
+    image_range = None if bounds is None else (bounds[0], bounds[1])
+    return operator, file["arrays/data"], (record["fidelity"], terms), record["notes"], image_range
 
 
 def _operator_record(arrays: dict[str, Tensor], name: str, operator: LinearOperator) -> dict[str, Any]:

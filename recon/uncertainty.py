@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recon.lifting import lifted
 from recon.linear import real_dtype
+from recon.priors import Functional
 from recon.problem import DEPENDS_ON_DATA, Problem
 from recon.runner import run
 from recon.transmission import PWLS
@@ -127,7 +128,8 @@ def bootstrap(
     model and no level is needed, uneven noise is kept; but residuals are smaller than the noise by sqrt(1 - df/m), as
     the image has been fitted to some of it, and hold what the model cannot explain.
 
-    The weight stays that of the solution: what its choice adds is not in the result.
+    Samples start from the image where the minimum is one, else as the solve itself did. The weight stays that of the
+    solution: what its choice adds is not in the result.
 
     Args:
         solution: of a solve in this session.
@@ -153,9 +155,10 @@ def bootstrap(
     with torch.no_grad():
         image = solution.image.reshape(problem.items, *problem.operator.domain_shape)
         predicted = problem.operator(image)
+        first_image = image if solution.converged and _has_one_minimum(problem) else problem.x0
         for first in range(0, samples, at_once or samples):
             chosen = range(first, min(first + (at_once or samples), samples))
-            part = lifted(_redrawn(problem, image, predicted, chosen, seed, method))
+            part = lifted(_redrawn(problem, first_image, predicted, chosen, seed, method))
             outcome = run(part, algorithm, stop=stop)
             converged += sum(outcome.converged)
             found.append(part.visible(outcome.image).reshape(len(chosen), *solution.image.shape))
@@ -187,14 +190,24 @@ def _quantiles(images: Tensor, levels: Tensor) -> Tensor:
     return torch.cat(parts, 1).reshape(len(levels), *images.shape[1:])
 
 
+def _has_one_minimum(problem: Problem) -> bool:
+    """Whether a converged solve does not show where it began: convex functionals alone, and not constraints alone.
+
+    What is regularised by its schedule or by being stopped (denoisers, networks, SIRT) must begin where it did.
+    """
+    members = [] if problem.prior is None else problem.prior.members
+    convex = all(isinstance(member, Functional) and member.convex for member in members)
+    return convex and any(isinstance(member, Functional) and not member.constraint for member in members)
+
+
 def _redrawn(
-    problem: Problem, image: Tensor, predicted: Tensor, chosen: range, seed: int, method: Method
+    problem: Problem, first_image: Tensor | None, predicted: Tensor, chosen: range, seed: int, method: Method
 ) -> Problem:
-    """The problem with other noise, a block of all items a sample; it starts at the image."""
+    """The problem with other noise, a block of all items a sample."""
     count = len(chosen)
     part = problem.select(torch.arange(problem.items, device=problem.y.device).repeat(count))
     clean = predicted.repeat(count, *(1,) * (predicted.ndim - 1))
-    part.x0 = image.repeat(count, *(1,) * (image.ndim - 1))
+    part.x0 = None if first_image is None else first_image.repeat(count, *(1,) * (first_image.ndim - 1))
     part.reference = None
     for name in DEPENDS_ON_DATA:
         part.__dict__.pop(name, None)

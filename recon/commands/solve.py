@@ -274,8 +274,8 @@ def _weights_in_words(solution: Solution) -> str:
             solution.facts["weight_rule"], "from the noise level"
         )
         return f"{', '.join(f'{value:.4g}' for value in values)} ({origin})"
-    members = solution.problem.prior.members if solution.problem and solution.problem.prior else []
-    return ", ".join(f"{member.weight:.4g}" for member in members if not getattr(member, "constraint", False))
+    given = [member["weight"] for member in solution.facts["priors"]]
+    return ", ".join(f"{weight:.4g}" for weight in given if weight is not None)
 
 
 def _as_dict(solution: Solution, scores: list[Score], written: list[Path]) -> dict[str, Any]:

@@ -71,6 +71,13 @@ def refuse_denoisers(problem: Problem, name: str) -> None:
             )
 
 
+def own_stop(algorithm: Algorithm, problem: Problem) -> StoppingRule:
+    """The algorithm's own rule, for this problem where it knows one."""
+    for_problem = getattr(algorithm, "stop_for", None)
+    rule: StoppingRule = algorithm.default_stop() if for_problem is None else for_problem(problem)
+    return rule
+
+
 def select(state: Any, items: Tensor) -> Any:
     """A state for some of its items."""
     return map_tensors(state, lambda tensor: tensor[items])

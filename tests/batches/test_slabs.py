@@ -13,6 +13,7 @@ import torch
 
 import recon
 from recon.cli import main
+from recon.scans import ScanOptions, solve_file
 from recon.slabs import Slab
 
 OP = recon.operator("ct_parallel", shape=(16, 16), angles=12)
@@ -62,6 +63,28 @@ def test_slabs_give_what_the_stack_gives(tmp_path: Path) -> None:
     assert len(found.history["objective"][0]) == len(found.weight_search[0]["weight"]) == 7
     first = recon.solve(OP, "tv", Y[:3], stop=STOP)
     assert torch.equal(found.image[:3], first.image), "to the last bit what its slices give together"
+    words = found.explain()
+    assert words.startswith("What was solved") and "7 images at once" in words and "chosen because" in words
+
+
+def test_the_range_of_the_images_is_that_of_the_problem_file(tmp_path: Path) -> None:
+    """Learned priors need it; a file says it once."""
+    problem = recon.Problem(OP, Y, image_range=(0.0, 0.06))
+    options: dict[str, Any] = {"slab": 4, "stop": recon.MaxIterations(2)}
+    path = recon.solve_slabs(problem.save(tmp_path / "p.h5"), "drunet", output=tmp_path / "v.h5", **options)
+    whole = recon.solve(problem, "drunet", stop=options["stop"])
+    torch.testing.assert_close(recon.Solution.load(path).image, whole.image, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::recon.ConvergenceWarning")
+def test_files_are_solved_by_the_rule_that_the_generator_advises(tmp_path: Path) -> None:
+    """As `recon.solve` does: the patience follows the iterations of the preset."""
+    file, prior = recon.Problem(OP, Y[0]).save(tmp_path / "p.h5"), "dip:preset=small_128"
+    found = solve_file(file, ScanOptions(prior=prior, limits={"iterations": 3}))
+    advised = recon.DIP().stop_for(recon.Problem(OP, Y[0], prior=recon.prior(prior)))
+    assert found.iterations == 3
+    assert found.provenance["stop"].partition(" | ")[0] == repr(advised).partition(" | ")[0]
+    assert repr(advised) != repr(recon.DIP().default_stop())
 
 
 def test_from_every_kind_of_file(tmp_path: Path) -> None:

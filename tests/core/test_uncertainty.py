@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import L1, TV, Masked, Matrix, Ridge
+from small_models import L1, TV, Masked, Matrix, NonNegativeMatrix, Ridge
 from test_weight import case, phantom, projections, random
 from torch import Tensor
 
@@ -45,6 +45,25 @@ def test_the_spread_of_a_linear_problem_is_the_closed_form(weighted: bool) -> No
     torch.testing.assert_close(found.shift, bias, rtol=0, atol=4 * float(expected.max()) / 20)
     middle = found.quantiles[1] - solution.image
     torch.testing.assert_close(middle, found.shift, rtol=0, atol=5 * float(expected.max()) / 20)
+
+
+def test_samples_of_a_solve_that_is_stopped_begin_where_it_did() -> None:
+    """Ten steps of SIRT from zero are a linear map of the data; from the image they would move less with the noise."""
+    A = random(40, 15, dtype=torch.float64).abs()
+    operator, sigma = NonNegativeMatrix(A), 0.5
+    y = A @ random(15, dtype=torch.float64, seed=1).abs() + sigma * random(40, dtype=torch.float64, seed=3)
+    fidelity = ("gaussian", {"noise_level": sigma})
+    solution = recon.solve(
+        operator, None, y, solver=recon.SIRT(), fidelity=fidelity, stop=recon.MaxIterations(10)
+    )
+    rows = 1 / A.sum(1)
+    columns = 1 / (A.T @ (rows * A.sum(1)))
+    step = columns[:, None] * (A.T * rows)
+    R = torch.zeros(15, 40, dtype=torch.float64)
+    for _ in range(10):
+        R = R + step - step @ A @ R
+    torch.testing.assert_close(R @ y, solution.image)
+    torch.testing.assert_close(solution.uncertainty(400).std, sigma * R.norm(dim=1), rtol=0.15, atol=0)
 
 
 def test_complex_noise_is_drawn_in_both_parts() -> None:
