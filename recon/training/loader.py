@@ -37,6 +37,7 @@ class Loader:
         patch: side of the patches [px], or None for whole images.
         patches: patches of an image in an epoch.
         seed: of everything random.
+        every_sample: a last batch that is not full is filled with samples of the epoch's beginning, not left out.
         fixed: samples are the same in every epoch, untransformed and in order (validation).
         rank: number of this process.
         ranks: how many processes there are.
@@ -56,6 +57,7 @@ class Loader:
     patch: int | None = None
     patches: int = 1
     seed: int = 0
+    every_sample: bool = False
     fixed: bool = False
     rank: int = 0
     ranks: int = 1
@@ -69,7 +71,8 @@ class Loader:
         """How many batches an epoch has, of every process."""
         each = self.batch_size // self.ranks
         items = len(self.places) * (1 if self.fixed else self.patches)
-        return max(1, items // (each * self.ranks)) if not self.fixed else -(-items // (each * self.ranks))
+        full, rest = divmod(items, each * self.ranks)
+        return full + 1 if rest and (self.fixed or self.every_sample or not full) else full
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from the batch `start` on."""
@@ -100,7 +103,7 @@ class Loader:
             generator = seeded(self.seed, number, ORDER)
             order = torch.randperm(len(self.places) * self.patches, generator=generator).tolist()
             most = self.batches * each * self.ranks
-            while len(order) < most:  # fewer images than one batch: they come again
+            while len(order) < most:  # the last batch is not full: the first images come again
                 order = order + order[: most - len(order)]
             order = order[:most]
         mine = order[self.rank :: self.ranks]

@@ -161,13 +161,26 @@ class Objective:
     Attributes:
         needs: what every batch must hold, of ``"input"``, ``"target"``, ``"data"``.
         unpaired: whether inputs and targets are independent of each other.
+        every_sample: whether each sample must be seen in each epoch: a last batch that would be left out is filled up.
         end_to_end: whether the network maps a direct reconstruction to the image; False: it is a denoiser.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("input", "target")
     unpaired: ClassVar[bool] = False
+    every_sample: ClassVar[bool] = False
     end_to_end: ClassVar[bool] = True
     setting: Setting
+
+    def check(self, *, epochs: int, processes: int) -> None:
+        """Refuse what this objective cannot be trained with, before the first step.
+
+        Args:
+            epochs: how often all samples are seen.
+            processes: how many share each batch.
+
+        Raises:
+            ValueError: what does not fit, and what to do.
+        """
 
     def prepare(self, setting: Setting) -> None:
         """Take what is trained, and build whatever else is (a critic, a second generator)."""
@@ -202,7 +215,10 @@ class Objective:
         return self.setting.run(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """What else a resumed run needs (an image pool, ...): tensors, numbers and texts, nested or not."""
+        """What else a resumed run needs (an image pool, ...): tensors, numbers and texts, nested or not.
+
+        Of several processes each keeps its own.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -61,6 +61,7 @@ class SplitTraining(Objective):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("input", "target", "data")
+    every_sample: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -95,6 +96,19 @@ class SplitTraining(Objective):
         self.critic: nn.Module | None = None
         self.places: dict[int, Place] = {}
         self.epoch_loop = 0
+
+    def check(self, *, epochs: int, processes: int) -> None:
+        """Every sample must be seen in every outer loop, by the process that keeps its variables."""
+        if processes > 1:
+            raise ValueError(
+                f"objective='splitting' keeps variables of every sample, and {processes} processes are dealt "
+                "other samples in every epoch: train in one process (devices=1)"
+            )
+        if epochs < self.loops:
+            raise ValueError(
+                f"objective='splitting' has {self.loops} outer loops of at least one epoch each: say epochs="
+                f"{self.loops} or more, or loops={epochs} or fewer"
+            )
 
     def prepare(self, setting: Setting) -> None:
         """Take the network; make the critic and the functionals by their names.
@@ -189,10 +203,7 @@ class SplitTraining(Objective):
         place = self.places.get(index)
         if place is None:
             if self.epoch_loop:
-                raise RuntimeError(
-                    f"sample {index} was not seen in the outer loops before: objective='splitting' keeps the variables "
-                    "of every sample, so that each process must see all of its samples in every loop; use one process"
-                )
+                raise RuntimeError(f"sample {index} was not seen in the outer loops before this one")
             with torch.no_grad():
                 place = Place(0, self.solver.first(problem, lambda x, _loop: x))
         device = problem.y.device
@@ -200,8 +211,7 @@ class SplitTraining(Objective):
         if place.loop < self.epoch_loop:
             if place.loop + 1 != self.epoch_loop:
                 raise RuntimeError(
-                    f"sample {index} was last seen in outer loop {place.loop} and now in {self.epoch_loop}: every "
-                    "sample must be seen in every loop (at least one epoch a loop: more epochs, or fewer loops)"
+                    f"sample {index} was last seen in outer loop {place.loop}, and this is {self.epoch_loop}"
                 )
             assert target is not None
             state = self._advanced(problem, state, target, place.loop)
