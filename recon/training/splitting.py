@@ -211,7 +211,8 @@ class SplitTraining(Objective):
         if place.loop < self.epoch_loop:
             if place.loop + 1 != self.epoch_loop:
                 raise RuntimeError(
-                    f"sample {index} was last seen in outer loop {place.loop}, and this is {self.epoch_loop}"
+                    f"sample {index} was last seen in outer loop {place.loop}, and this is {self.epoch_loop}: every "
+                    "sample must be seen in every loop"
                 )
             assert target is not None
             state = self._advanced(problem, state, target, place.loop)
