@@ -38,7 +38,7 @@ def train_command(
         str, typer.Option(metavar="SPEC", help="What is minimised (recon list objectives).")
     ] = "supervised",
     loss: Annotated[
-        str | None, typer.Option(metavar="LOSS", help="Such as l1 or 'mse + 0.1*(1-ssim)'.")
+        str | None, typer.Option(metavar="LOSS", help="Such as l1, 'mse + 0.1*(1-ssim)' or vgg:weights=FILE.")
     ] = None,
     noise: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Noise of simulated data, such as poisson:photons=1e4.")

@@ -40,7 +40,9 @@ class Adversarial(Objective):
         self,
         content: Annotated[
             str | nn.Module,
-            Param("loss to the true image: mse, l1, 1-ssim, vgg-random, a sum of them, an object, or none"),
+            Param(
+                "loss to the true image: mse, l1, 1-ssim, vgg:weights=FILE, vgg-random, a sum of them, or none"
+            ),
         ] = "mse",
         content_weight: Annotated[float, Param("weight of that loss", ge=0)] = 1.0,
         adversarial_weight: Annotated[

@@ -18,6 +18,7 @@ from recon.checkpoint import CheckpointError
 from recon.training.loader import Loader
 from recon.training.logs import Bar, Board, save_pictures, write_csv
 from recon.training.objective import Batch, Objective, Setting, seeded
+from recon.training.processes import gathered, own_part
 from recon.training.schedules import make_optimiser, make_schedule
 from recon.training.state_files import load_state, save_state
 from recon.training.validation import Validation
@@ -335,8 +336,9 @@ class FitLoop:
         if self.folder is None:
             return
         self._share_buffers()
+        own = gathered({"sums": self.sums, "objective": self.objective.state_dict()}, self.fabric)
         if self.fabric.is_global_zero:
-            save_state(self.folder / "checkpoints" / "last.safetensors", self._state())
+            save_state(self.folder / "checkpoints" / "last.safetensors", self._state() | {"processes": own})
         self.fabric.barrier()
 
     def _state(self) -> dict[str, Any]:
@@ -345,7 +347,6 @@ class FitLoop:
             "epoch": self.epoch,
             "batch": self.batch,
             "steps": self.steps,
-            "sums": self.sums,
             "history": self.history,
             "best": self.best,
             "best_epoch": self.best_epoch,
@@ -356,7 +357,6 @@ class FitLoop:
             "averaged": None if self.averaged is None else dict(self.averaged.state_dict()),
             "best_kept": self.best_kept,
             "precision": self.fabric.strategy.precision.state_dict(),
-            "objective": self.objective.state_dict(),
         }
 
     def _resume(self) -> None:
@@ -367,8 +367,8 @@ class FitLoop:
         state = load_state(path)
         if state["fingerprint"] != self.fingerprint:
             raise CheckpointError(
-                f"{path} belongs to another training (other data, network, operator or settings): give another "
-                "folder, or say resume=False to start anew there"
+                f"{path} belongs to another training (other data, network, operator, settings or number of "
+                "processes): give another folder, or say resume=False to start anew there"
             )
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
@@ -377,12 +377,13 @@ class FitLoop:
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.objective.load_state_dict(state["objective"])
+        own = own_part(state["processes"], self.fabric, path)
+        self.sums = own["sums"]
+        self.objective.load_state_dict(own["objective"])
         for name in (
             "epoch",
             "batch",
             "steps",
-            "sums",
             "history",
             "best",
             "best_epoch",

@@ -11,9 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recon.parameters import bind_arguments, parse_spec, read_parameters
+from recon.suggestions import did_you_mean
+
 
 class Loss(nn.Module):
     """A number from images ``(B, *shape)`` and their targets; zero where they are equal."""
+
+    def __init__(self) -> None:  # torch's own hides that there are no arguments
+        super().__init__()
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         """The loss, averaged over the batch."""
@@ -119,33 +125,43 @@ class WeightedSum(Loss):
         return torch.stack(values).sum()
 
 
-def _vgg(weights: str | None) -> Loss:
+def _vgg(weights: str | None = None, layer: int = 34, distance: str = "mse", seed: int = 0) -> Loss:
     from recon.training.perceptual import VGG19
 
-    return VGG19(weights)
+    return VGG19(weights, layer, distance, seed)  # type: ignore[arg-type]
 
 
-NAMED: dict[str, Callable[[], Loss]] = {
+def _random_vgg(layer: int = 34, distance: str = "mse", seed: int = 0) -> Loss:
+    return _vgg("random", layer, distance, seed)
+
+
+NAMED: dict[str, Callable[..., Loss]] = {
     "mse": MSE,
     "l1": L1,
     "1-ssim": OneMinusSSIM,
-    "vgg": lambda: _vgg(None),  # says which weights it needs
-    "vgg-random": lambda: _vgg("random"),
+    "vgg": _vgg,
+    "vgg-random": _random_vgg,
 }
 
 _TERM = re.compile(
-    r"(?:(?P<weight>[0-9.eE+-]+)\s*\*\s*)?(?P<name>\(?\s*1\s*-\s*ssim\s*\)?|vgg-random|[a-z][a-z0-9]*)"
+    r"(?:(?P<weight>[0-9.eE+-]+)\s*\*\s*)?(?P<name>\(?\s*1\s*-\s*ssim\s*\)?|[a-z][a-z0-9]*(?:-[a-z]+)*)"
+    r"(?P<arguments>:(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+)?",
+    re.IGNORECASE,
 )
 
 
 def as_loss(loss: Any) -> Loss:
     """A loss from an object, from ``"mse + 0.1*(1-ssim)"``, or from ``{"mse": 1.0, "1-ssim": 0.1}``.
 
-    The names are ``mse``, ``l1``, ``1-ssim``, and ``vgg-random`` (frozen random weights). Values of a dict may also
-    be ``(weight, loss)``: ``{"l1": 1.0, "vgg": (0.1, VGG19("vgg19.pth"))}``; see `recon.training.perceptual.VGG19`.
+    The names are ``mse``, ``l1``, ``1-ssim``, ``vgg`` and ``vgg-random`` (frozen random weights). A name takes
+    arguments, ``"l1 + 0.1*vgg:weights=vgg19.pth,layer=34"``, which end at a blank; quotes keep blanks and commas
+    together. See `recon.training.perceptual.VGG19`. Values of a dict may also be ``(weight, loss)``:
+    ``{"l1": 1.0, "vgg": (0.1, VGG19("vgg19.pth"))}``.
 
     Raises:
         ValueError: a text that cannot be read, or an unknown name.
+        recon.parameters.ArgumentNameError: an argument that a loss does not take.
+        OSError: no such file of weights.
         TypeError: anything else.
     """
     if isinstance(loss, Loss):
@@ -174,41 +190,52 @@ def _part(name: str, value: Any) -> tuple[float, Loss]:
     weight = float(weight)
     if not (math.isfinite(weight) and weight >= 0):
         raise ValueError(f"the weight of the loss {name!r} must be a number >= 0, got {weight}")
-    if made is None:
-        if name not in NAMED:
-            raise ValueError(f"there is no loss {name!r}; there are {', '.join(NAMED)}")
-        made = NAMED[name]()
-    return weight, made
+    return weight, _made(name) if made is None else made
+
+
+def _made(spec: str) -> Loss:
+    """The loss of a name and its arguments, ``"vgg:weights=vgg19.pth"``."""
+    name, given = parse_spec(spec)
+    if name not in NAMED:
+        raise ValueError(
+            f"there is no loss {name!r}{did_you_mean(name, NAMED)} There are {', '.join(NAMED)}."
+        )
+    factory = NAMED[name]
+    return factory(**bind_arguments(f"the loss {name}", read_parameters(factory), given))
 
 
 def _read(text: str) -> dict[str, float]:
-    """The names and weights in ``"mse + 0.1*(1-ssim)"``."""
+    """The terms, names with their arguments, and the weights in ``"mse + 0.1*(1-ssim)"``."""
     parts: dict[str, float] = {}
-    place, plain = 0, text.strip().lower()
+    place, plain = 0, text.strip()
     while place < len(plain):
         match = _TERM.match(plain, place)
         if match is None or (match["weight"] and not _is_number(match["weight"])):
-            raise ValueError(
-                f"cannot read the loss {text!r} from {plain[place:]!r} on: write it as 'mse + 0.1*(1-ssim)'"
-            )
-        name = "1-ssim" if "ssim" in match["name"] else match["name"]
-        if match["name"] == "ssim":
+            raise _unreadable(text, plain[place:])
+        name = match["name"].lower()
+        if name == "ssim":
             raise ValueError("SSIM grows with similarity: the loss is 1-ssim, as in 'mse + 0.1*(1-ssim)'")
-        if name in parts:
-            raise ValueError(f"the loss {text!r} names {name} twice")
-        parts[name] = float(match["weight"] or 1)
+        term = ("1-ssim" if "ssim" in name else name) + (match["arguments"] or "")
+        if term in parts:
+            raise ValueError(f"the loss {text!r} names {term} twice")
+        parts[term] = float(match["weight"] or 1)
         place = match.end()
         rest = re.compile(r"\s*(\+\s*|$)").match(plain, place)
         if rest is None:
-            raise ValueError(
-                f"cannot read the loss {text!r} from {plain[place:]!r} on: write it as 'mse + 0.1*(1-ssim)'"
-            )
+            raise _unreadable(text, plain[place:])
         if "+" in rest[0] and rest.end() == len(plain):
             raise ValueError(f"the loss {text!r} ends with a '+': nothing follows it")
         place = rest.end()
     if not parts:
         raise ValueError("the loss is an empty text: write it as 'mse' or 'mse + 0.1*(1-ssim)'")
     return parts
+
+
+def _unreadable(text: str, rest: str) -> ValueError:
+    return ValueError(
+        f"cannot read the loss {text!r} from {rest!r} on: write it as 'mse + 0.1*(1-ssim)', or as "
+        "'l1 + 0.1*vgg:weights=vgg19.pth' with blanks around the '+'"
+    )
 
 
 def _is_number(text: str) -> bool:

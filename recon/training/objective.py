@@ -172,6 +172,17 @@ class Objective:
     end_to_end: ClassVar[bool] = True
     setting: Setting
 
+    def check(self, *, epochs: int, processes: int) -> None:
+        """Refuse what this objective cannot be trained with, before the first step.
+
+        Args:
+            epochs: how often all samples are seen.
+            processes: how many share each batch.
+
+        Raises:
+            ValueError: what does not fit, and what to do.
+        """
+
     def prepare(self, setting: Setting) -> None:
         """Take what is trained, and build whatever else is (a critic, a second generator)."""
         self.setting = setting
@@ -205,7 +216,10 @@ class Objective:
         return self.setting.run(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """What else a resumed run needs (an image pool, ...): tensors, numbers and texts, nested or not."""
+        """What else a resumed run needs (an image pool, ...): tensors, numbers and texts, nested or not.
+
+        Of several processes each keeps its own.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

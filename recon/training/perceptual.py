@@ -51,7 +51,8 @@ class VGG19(Loss):
         if weights is None:
             raise ValueError(
                 "the VGG loss needs the weights of VGG-19, which do not come with this package: give a local file in "
-                "torchvision's layout, VGG19('vgg19-dcbb9e9d.pth'), or say VGG19('random') for frozen random weights"
+                "torchvision's layout, VGG19('vgg19-dcbb9e9d.pth') or 'vgg:weights=vgg19-dcbb9e9d.pth', or say "
+                "VGG19('random') or 'vgg-random' for frozen random weights"
             )
         if not FIRST <= layer <= LAST:
             raise ValueError(f"layer is a number of torchvision's features, {FIRST} to {LAST}, got {layer}")
@@ -130,7 +131,7 @@ def _load(features: nn.Sequential, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no file {path} with the weights of VGG-19; it is not downloaded for you: get torchvision's "
-            "vgg19-dcbb9e9d.pth, or say VGG19('random') for frozen random weights"
+            "vgg19-dcbb9e9d.pth, or say VGG19('random') or 'vgg-random' for frozen random weights"
         )
     try:
         stored = (

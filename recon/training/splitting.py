@@ -98,6 +98,19 @@ class SplitTraining(Objective):
         self.places: dict[int, Place] = {}
         self.epoch_loop = 0
 
+    def check(self, *, epochs: int, processes: int) -> None:
+        """Every sample must be seen in every outer loop, by the process that keeps its variables."""
+        if processes > 1:
+            raise ValueError(
+                f"objective='splitting' keeps variables of every sample, and {processes} processes are dealt "
+                "other samples in every epoch: train in one process (devices=1)"
+            )
+        if epochs < self.loops:
+            raise ValueError(
+                f"objective='splitting' has {self.loops} outer loops of at least one epoch each: say epochs="
+                f"{self.loops} or more, or loops={epochs} or fewer"
+            )
+
     def prepare(self, setting: Setting) -> None:
         """Take the network; make the critic and the functionals by their names.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from recon.checkpoint import CheckpointError, checksum
 from recon.files import written_whole
 
-FORMAT = "recon training 1"
+FORMAT = "recon training 2"
 
 
 def save_state(path: Path, state: Any) -> None:
@@ -49,6 +49,13 @@ def load_state(path: Path) -> Any:
     if header.get("checksum") != checksum(header.get("book", ""), stored):
         raise CheckpointError(f"{path} is damaged: its checksum does not fit its contents: {remedy}")
     return _put_together(json.loads(header["book"]), stored)
+
+
+def on_cpu(state: Any) -> Any:
+    """A copy of a nested state, its tensors on the CPU."""
+    tensors: dict[str, Tensor] = {}
+    book = _taken_apart(state, tensors)
+    return _put_together(book, {name: _storable(tensor) for name, tensor in tensors.items()})
 
 
 def _storable(tensor: Tensor) -> Tensor:

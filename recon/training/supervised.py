@@ -25,7 +25,9 @@ class Supervised(Objective):
         self,
         loss: Annotated[
             str | Mapping[str, Any] | Loss,
-            Param("loss: mse, l1, 1-ssim, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'"),
+            Param(
+                "loss: mse, l1, 1-ssim, vgg:weights=FILE, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'"
+            ),
         ] = "mse",
     ) -> None:
         self.loss = as_loss(loss)
@@ -68,7 +70,9 @@ class Denoising(Supervised):
         self,
         loss: Annotated[
             str | Mapping[str, Any] | Loss,
-            Param("loss: mse, l1, 1-ssim, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'"),
+            Param(
+                "loss: mse, l1, 1-ssim, vgg:weights=FILE, vgg-random, or a sum such as 'mse + 0.1*(1-ssim)'"
+            ),
         ] = "l1",
         sigma_low: Annotated[float, Param("least noise level", unit="of the range", ge=0)] = 0.0,
         sigma_high: Annotated[float, Param("largest noise level", unit="of the range", gt=0)] = 0.2,

@@ -160,6 +160,7 @@ def train(
     check_remembering(goal, fabric.world_size, augment, patch)
     if batch % fabric.world_size:
         raise ValueError(f"batch={batch} cannot be shared by {fabric.world_size} processes equally")
+    goal.check(epochs=epochs, processes=fabric.world_size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = made_network(network, complex_images and complex_as in ("auto", "channels")).to(fabric.device)
@@ -198,7 +199,10 @@ def train(
             module.to(fabric.device)
         record = record_of(setting, goal, source, len(held), loader, options, precision)
         folder = output_folder(output, resume, fabric)
-        loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, fingerprint_of(record, trial))
+        fingerprint = fabric.broadcast(
+            fingerprint_of(record, trial), src=0
+        )  # each has another part of a batch
+        loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, fingerprint)
         loop.run()
     prior = prior_of(loop, goal, unit, record, about)
     if folder is not None and fabric.is_global_zero:

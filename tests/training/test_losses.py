@@ -76,10 +76,16 @@ def test_other_forms_of_a_loss():
         ("-1*mse", ">= 0"),
         ({"mse": -1.0}, ">= 0"),
         ("vgg", "needs the weights"),
+        ("msee", "no loss 'msee'; did you mean 'mse'"),
+        ("vgg:weight=a.pth", "no parameter 'weight'; did you mean 'weights'"),
+        ("vgg:layer=last", "layer=.last. must be an integer"),
+        ("vgg-random:layer=40", "0 to 35"),
+        ("mse:weights=a", "no parameter 'weights'"),
+        ("vgg:", "cannot read"),
     ],
 )
 def test_what_is_no_loss(loss, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         as_loss(loss)
 
 
@@ -119,6 +125,18 @@ def test_vgg_reads_weights_and_normalises_like_imagenet(vgg_file):
     assert float(loss(x, x)) == 0
     y = torch.rand(2, 16, 16)
     torch.testing.assert_close(loss(x, y), (loss.seen(x) - loss.seen(y)).square().mean())
+
+
+@pytest.mark.parametrize("text", ["l1 + 0.1*vgg:weights={},layer=2", "0.1 * VGG:layer=2,weights='{}' + l1"])
+def test_vgg_of_a_file_by_name(vgg_file, tmp_path, text):
+    path = tmp_path / "With Capitals+plus" / "vgg.pth"
+    path.parent.mkdir()
+    path.hardlink_to(vgg_file[0])
+    if "'" not in text:  # without quotes a blank ends the name
+        path = path.rename(tmp_path / "Capitals+plus.pth")
+    x, y = pair(1, 16, 16, dtype=torch.float32)
+    wanted = L1()(x, y) + 0.1 * VGG19(vgg_file[0], layer=2)(x, y)
+    torch.testing.assert_close(as_loss(text.format(path))(x, y), wanted)
 
 
 def test_vgg_layers_before_and_after_the_last_relu(vgg_file):
