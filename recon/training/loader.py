@@ -37,7 +37,6 @@ class Loader:
         patch: side of the patches [px], or None for whole images.
         patches: patches of an image in an epoch.
         seed: of everything random.
-        every_sample: a last batch that is not full is filled with samples of the epoch's beginning, not left out.
         fixed: samples are the same in every epoch, untransformed and in order (validation).
         steady: samples are the same in every epoch, and none is left out; their order differs.
         rank: number of this process.
@@ -58,7 +57,6 @@ class Loader:
     patch: int | None = None
     patches: int = 1
     seed: int = 0
-    every_sample: bool = False
     fixed: bool = False
     steady: bool = False
     rank: int = 0

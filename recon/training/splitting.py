@@ -99,12 +99,7 @@ class SplitTraining(Objective):
         self.epoch_loop = 0
 
     def check(self, *, epochs: int, processes: int) -> None:
-        """Every sample must be seen in every outer loop, by the process that keeps its variables."""
-        if processes > 1:
-            raise ValueError(
-                f"objective='splitting' keeps variables of every sample, and {processes} processes are dealt "
-                "other samples in every epoch: train in one process (devices=1)"
-            )
+        """Every sample must be seen in every outer loop."""
         if epochs < self.loops:
             raise ValueError(
                 f"objective='splitting' has {self.loops} outer loops of at least one epoch each: say epochs="
@@ -142,11 +137,6 @@ class SplitTraining(Objective):
 
     def step(self, batch: Batch, fit: Fit) -> dict[str, Tensor]:
         """Bring the batch's samples to the present outer loop, then one step of the network on their x."""
-        if fit.epochs < self.loops:
-            raise ValueError(
-                f"objective='splitting' needs an epoch for each of its {self.loops} outer loops at least, got "
-                f"epochs={fit.epochs}: give more epochs, or loops={fit.epochs}"
-            )
         self._begin(min(fit.epoch * self.loops // max(fit.epochs, 1), self.loops - 1))
         states = self._states(batch)
         assert batch.target is not None

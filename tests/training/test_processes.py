@@ -153,7 +153,7 @@ def test_splitting_by_several_processes_is_refused_before_training(tmp_path):
     script.write_text(textwrap.dedent(SPLITTING))
     done = by_two_processes(script)
     assert done.returncode != 0
-    assert "ValueError: objective='splitting' keeps variables of every sample, and 2 processes" in done.stderr
+    assert "remembers every sample, of which each of 2 processes would see a part" in done.stderr
 
 
 def test_splitting_sees_every_sample_in_every_loop_whatever_the_batch(operator):

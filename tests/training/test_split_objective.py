@@ -41,7 +41,7 @@ def test_every_sample_is_brought_through_every_loop_whatever_the_batch():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"epochs": 1}, "an epoch for each of its 2 outer loops at least, got epochs=1"),
+        ({"epochs": 1}, "2 outer loops of at least one epoch each: say epochs=2 or more"),
         ({"augment": "flip"}, "augment='flip' would spoil it"),
         ({"patch": 8}, "patch=8 would spoil it"),
         ({"network": "learned_gradient:iterations=1,features=2"}, "takes the operator or the noise level"),
