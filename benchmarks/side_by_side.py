@@ -149,7 +149,7 @@ def compared(task: str, budget: float) -> list[dict]:
             "problem": task,
             "method": method,
             "seconds": f"{more}{took:.3g}",
-            "times recon's": f"{more}{took / base:.1f}",
+            "times recon's": f"{more}{took / base:.1f}" if runs["recon"].settled else "-",
             "PSNR": f"{reached:.2f}",
             "iterations": f"{more}{iterations}",
         }
