@@ -442,7 +442,7 @@ def _without_generator(problem: Problem) -> Problem:
 
 def _early(limit: int) -> StoppingRule:
     patience = min(1000, max(100, limit // 5))
-    # chosen on one noise of 15 and of 50 / 255, measured on three others (benchmarks/dip_stopping.py)
+    # chosen on one draw of noise of 15 and of 50 / 255, measured on another (benchmarks/dip_stopping.py)
     return MovingVariance(patience, forgetting=0.05, tolerance=0.15) | MaxIterations(limit)
 
 
