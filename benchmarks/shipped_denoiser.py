@@ -139,7 +139,10 @@ def main() -> None:
     given = arguments.parse_args()
     warnings.simplefilter("ignore", recon.ConvergenceWarning)
     pace = inference()
-    rows = list(compared(given.draws))
+    rows = []
+    for row in compared(given.draws):
+        print(*row.values(), sep="  ", flush=True)
+        rows.append(row)
     print_table(rows)
     print(pace)
     if given.json:
