@@ -124,6 +124,7 @@ def compared(draws: int) -> Iterator[dict[str, object]]:
 def inference() -> dict[str, float]:
     """Seconds of one pass over 512 x 512 pixels, the median of five."""
     denoiser, image, taken = recon.prior("drunet"), torch.rand(1, 512, 512), []
+    assert isinstance(denoiser, recon.Denoiser)
     for _ in range(6):
         began = time.perf_counter()
         denoiser.denoise(image, 0.1)
