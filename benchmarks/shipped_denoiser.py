@@ -124,6 +124,7 @@ def compared(draws: int) -> Iterator[dict[str, object]]:
 def inference() -> dict[str, float]:
     """Seconds of one pass over 512 x 512 pixels, the median of five."""
     denoiser, image, taken = recon.prior("drunet"), torch.rand(1, 512, 512), []
+    assert isinstance(denoiser, recon.Denoiser)
     for _ in range(6):
         began = time.perf_counter()
         denoiser.denoise(image, 0.1)
@@ -139,7 +140,10 @@ def main() -> None:
     given = arguments.parse_args()
     warnings.simplefilter("ignore", recon.ConvergenceWarning)
     pace = inference()
-    rows = list(compared(given.draws))
+    rows = []
+    for row in compared(given.draws):
+        print(*row.values(), sep="  ", flush=True)
+        rows.append(row)
     print_table(rows)
     print(pace)
     if given.json:

@@ -62,7 +62,8 @@ def solve(
         prior: prior in the same forms, or None for none.
         y: data ``(*batch, *range_shape)``; every item of a batch is solved for itself, all at once.
         solver: an algorithm, a name, or ``"auto"``: direct without a prior, DIP for generators, feedforward
-            for a network trained end to end, else ADMM, unless a plugin knows better.
+            for a network trained end to end, HQS for a denoiser of any noise level, else mostly ADMM, unless a plugin
+            knows better.
         fidelity: data term: ``"gaussian"``, ``("gaussian", {"weights": w, "noise_level": s})``, for counted photons
             ``"pwls:photons=1e4"`` (weights from the counts) or ``"poisson:photons=1e4"`` (their likelihood), or an
             object.

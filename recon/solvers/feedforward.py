@@ -25,8 +25,7 @@ class Feedforward:
     """x = N(A^+ y): a network trained end to end, or a denoiser, applied once; N(A, y) if it is unrolled.
 
     The image is mapped to the range that the network was trained on and back; the direct reconstruction A^+ y is made
-    with the options of ``op.pinv`` that it was trained with. Constraints beside the network
-    project its image.
+    with the options of ``op.pinv`` that it was trained with. Constraints beside the network project its image.
 
     Args:
         sigma: noise level of the direct reconstruction, in the unit of the image, for a denoiser that asks for it;

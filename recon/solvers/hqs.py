@@ -98,9 +98,9 @@ class HQS(Iterative):
     (`Denoiser.conditioned`) starts far above the noise of the data, for what undersampling leaves in the first image
     is larger, and falls far below it. Its pull is 1/4: of the data's noise sigma, an x-step lets
     sigma s/(s^2 + rho) <= sigma/(2 sqrt(rho)) into a component of singular value s, which then is at most sigma_k,
-    what the denoiser is told; less trust in the data, a larger pull, only costs iterations. Its image z is the
-    result, and the schedule ends before K where that fits the data to within their noise (Morozov 1966), as images
-    at still lower levels would hold that noise.
+    what the denoiser is told (0.23 in DPIR); a larger pull weighs the prior more and costs iterations. Its image z is
+    the result, and the schedule ends before K where that fits the data to within their noise (Morozov 1966), as
+    images at still lower levels would hold that noise.
 
     Args:
         iterations: K; each costs one pass of the denoiser; ``"auto"``: 16, for conditioned denoisers 28.

@@ -67,16 +67,18 @@ def test_it_reconstructs_mri_better_than_tv_inside_admm():
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("problem", ["ct", "mri"])
 def test_nothing_but_the_range_is_needed_to_beat_tv(problem, seed):
-    """Half as many pixels a side as in benchmarks/shipped_denoiser.py, with like gains."""
-    truth = slice_of("ct_chest" if problem == "ct" else "mr_brain")
+    """As in benchmarks/shipped_denoiser.py, MRI with half as many pixels a side."""
+    truth = slice_of("ct_chest", 2) if problem == "ct" else slice_of("mr_brain")
     if problem == "ct":
-        op = recon.operator("ct_parallel", shape=truth.shape, pixel_size=2.5625, angles=30)
+        op = recon.operator("ct_parallel", shape=truth.shape, pixel_size=1.28125, angles=30)
         y, high = op.measure(0.04 * truth, noise="poisson:photons=1e5", seed=seed), 0.04
+        peak = float(truth.max())
     else:
         (op, y), high = mri_problem(truth, seed), 1.0
+        peak = 1.0
     tv = recon.solve(op, "tv", y).image / high
-    solution = recon.solve(op, "drunet", y, image_range=(0, high))
-    assert psnr(solution.image / high, truth) > psnr(tv, truth) + (0.4 if problem == "ct" else 1.0)
+    solution = recon.solve(op, "drunet", y, image_range=(0, peak * high))
+    assert psnr(solution.image / high, truth) > psnr(tv, truth) + (0.35 if problem == "ct" else 0.8)
     assert isinstance(solution.algorithm, recon.HQS) and solution.iterations <= 28 and solution.converged
     told = str(solution.explain())
     assert "trained for any noise level" in told and "variance of the noise" in told
@@ -93,6 +95,7 @@ def test_other_solvers_take_it(solver):
     assert psnr(image, truth) > psnr(op.pinv(y), truth) + 1.0
 
 
+@pytest.mark.slow
 def test_the_deep_image_prior_starts_from_its_image():
     truth = slice_of("mr_brain", 8)
     op = recon.operator(
