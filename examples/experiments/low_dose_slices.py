@@ -62,7 +62,8 @@ def low_dose_pairs(
         angles: views of the scan.
         seed: of the noise; every slice has noise of its own.
     """
-    low, high = [], []
+    low: list[torch.Tensor] = []
+    high: list[torch.Tensor] = []
     for number, scan in enumerate(scans):
         slices = scan.attenuation(water=WATER).clamp(0, BRIGHTEST)
         slices = slices.reshape(-1, *slices.shape[-2:])
