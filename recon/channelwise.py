@@ -114,12 +114,14 @@ class Channelwise(Combination):
     def _for_channels(self, rho: Sequence[Step]) -> list[Step]:
         """Weights of items, repeated for their channels."""
         axes = len(self.operator.domain_shape)
-        return [
-            weight.reshape(-1).repeat_interleave(self.channels).reshape(-1, *(1,) * axes)
-            if isinstance(weight, Tensor) and weight.numel() > 1
-            else weight
-            for weight in rho
-        ]
+        laid_out: list[Step] = []
+        for weight in rho:
+            if isinstance(weight, Tensor):
+                # one for all items stays one, but loses the axis of the channels
+                times = self.channels if weight.numel() > 1 else 1
+                weight = weight.reshape(-1).repeat_interleave(times).reshape(-1, *(1,) * axes)
+            laid_out.append(weight)
+        return laid_out
 
     @property
     def sample_mask(self) -> Tensor | None:

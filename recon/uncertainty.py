@@ -11,6 +11,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from recon.emission import Emission
 from recon.lifting import lifted
 from recon.linear import real_dtype
 from recon.priors import Functional
@@ -213,6 +214,9 @@ def _redrawn(
         part.__dict__.pop(name, None)
     if method == "parametric":
         part.noise_level = problem.noise_level.repeat(count)
+    if method == "parametric" and isinstance(part.item_fidelity, Emission):
+        _draw_counts(part, clean, chosen, seed, problem.items)
+        return part
     if method == "parametric" and isinstance(problem.fidelity, PWLS):
         _recount(part, clean, chosen, seed, problem.items)
         return part
@@ -256,6 +260,19 @@ def _recount(part: Problem, clean: Tensor, chosen: range, seed: int, items: int)
     part.fidelity = type(term)(**arguments)
     part.item_fidelity = part.fidelity.for_items(part.y, (len(clean),))
     part.batch_shape = (len(clean),)
+
+
+def _draw_counts(part: Problem, clean: Tensor, chosen: range, seed: int, items: int) -> None:
+    """Emission counts drawn anew, and the weights that belong to them."""
+    term = part.item_fidelity
+    assert isinstance(term, Emission)
+    expected = (clean + term.background).clamp_min(0).double().cpu()
+    counts = [
+        torch.poisson(one, generator=_generator(seed, chosen[place // items]))
+        for place, one in enumerate(expected)
+    ]
+    part.y = torch.stack(counts).to(clean)
+    part.fidelity = part.item_fidelity = term.for_items(part.y, (len(clean),))
 
 
 def _generator(seed: int, sample: int) -> torch.Generator:

@@ -135,6 +135,19 @@ def test_counted_photons_are_counted_anew(name: str) -> None:
     assert float((found / real)[inside].median()) == pytest.approx(1, abs=0.15)
 
 
+def test_emission_counts_are_counted_anew() -> None:
+    """Seen one by one, counts are their own image, and their variance is their mean."""
+    operator = NonNegativeMatrix(torch.eye(64, dtype=torch.float64))
+    y = torch.poisson(
+        torch.linspace(5, 80, 64, dtype=torch.float64), generator=torch.Generator().manual_seed(0)
+    )
+    solution = recon.solve(operator, None, y, solver=recon.MLEM(), fidelity="emission")
+    found = solution.uncertainty(400)
+    torch.testing.assert_close(found.std, y.sqrt(), rtol=0.15, atol=0)
+    lower = solution.image + found.shift - 4 * found.std
+    assert bool((found.quantiles >= 0).all()) and bool((lower < 0).any())  # no Gaussian would stay above zero
+
+
 def test_noise_is_drawn_only_where_something_was_measured() -> None:
     mask = (random(8, 8) > 0).float()
     solution = recon.solve(

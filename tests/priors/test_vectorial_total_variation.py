@@ -119,3 +119,20 @@ def test_wrong_input_is_refused() -> None:
         recon.Channelwise(recon.Identity((3, 3)), 0)
     with pytest.raises(ValueError, match="axis must lie in"):
         recon.Channelwise(recon.Identity((3, 3)), 2, axis=3)
+
+
+@pytest.mark.filterwarnings("ignore::recon.ConvergenceWarning")
+def test_channels_apart_are_solved_as_images_of_their_own_by_the_preconditioned_step() -> None:
+    """A blur without a closed form: its preconditioner meets one penalty for all channels, and one an image."""
+    blur = recon.operator("blur", kernel=torch.ones(3, 3) / 9, shape=(16, 16))
+    images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    y = blur(images.repeat_interleave(4, -1).repeat_interleave(4, -2))
+    prior, stop = (
+        "vectorial_tv:weight=0.01,coupling=separate",
+        recon.SmallResiduals(1e-5) | recon.MaxIterations(2000),
+    )
+    apart = recon.solve(blur, "tv:weight=0.01", y, solver="admm", stop=stop).image
+    together = recon.Channelwise(blur, 3)
+    for data, expected in ((y, apart), (y[1], apart[1])):
+        image = recon.solve(together, prior, data, solver="admm", stop=stop).image
+        torch.testing.assert_close(image, expected, rtol=0, atol=2e-3)  # residuals of 1e-5
