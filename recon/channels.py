@@ -81,6 +81,9 @@ class ImageChannels:
             network: from ``(N, channels, *spatial)``; with the attribute ``conditioned``, of the noise level too.
             x: images.
             sigma: noise level of each image, ``(B,)``, for a conditioned network.
+
+        Raises:
+            ValueError: no noise level for a conditioned network, or a network whose output is no such image.
         """
         planes, back = self(x)
         weight = next(iter(network.parameters()), None)
@@ -92,6 +95,11 @@ class ImageChannels:
             out = network(planes, levels)
         else:
             out = network(planes)
+        if out.numel() != planes.numel():
+            raise ValueError(
+                f"{type(network).__name__} makes {tuple(out.shape)} of images {tuple(planes.shape)}, and not images as "
+                "large: is it a critic, or made for another number of channels?"
+            )
         return back(out.to(x.real.dtype if x.is_complex() else x.dtype))
 
     def _real(self, x: Tensor, channels: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -50,6 +50,16 @@ class Options:
     tensorboard: bool = False
     callback: Callable[[dict[str, float]], bool | None] | None = None
 
+    def __post_init__(self) -> None:
+        if self.clip is not None and not 0 < self.clip < float("inf"):
+            raise ValueError(f"clip is the largest norm of a gradient, a number > 0, got {self.clip}")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(
+                f"ema is the decay of an average, a number in [0, 1) such as 0.999, got {self.ema}"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience is a number of epochs >= 1, got {self.patience}")
+
 
 class FitLoop:
     """Trains what an objective says, and can go on where it was killed.
@@ -368,7 +378,7 @@ class FitLoop:
         if state["fingerprint"] != self.fingerprint:
             raise CheckpointError(
                 f"{path} belongs to another training (other data, network, operator, settings or number of "
-                "processes): give another folder, or say resume=False to start anew there"
+                "processes): give another folder, or say resume=False (--anew) to start anew there"
             )
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])

@@ -241,9 +241,14 @@ class Loader:
         shapes = {tuple(tensor.shape) for tensor in present}
         if len(shapes) > 1:
             first, second = sorted(shapes)[:2]
+            remedy = (
+                ""
+                if self.op is not None
+                else f"say patch={min(map(min, shapes))} to cut patches, batch=1, or "
+            )
             raise ValueError(
-                f"{label} of different shapes, such as {first} and {second}, cannot be batched: say patch=64 to cut "
-                "patches, batch=1, or bring them to one size"
+                f"{label} of different shapes, such as {first} and {second}, cannot be batched: {remedy}bring them to "
+                "one size"
             )
         if any(tensor.is_complex() for tensor in present):
             present = [tensor.to(torch.complex64) for tensor in present]

@@ -98,6 +98,11 @@ class Setting:
 
     def apply(self, network: nn.Module, images: Tensor, sigma: Tensor | None = None) -> Tensor:
         """A network's images of images ``(B, *shape)``, in their precision; `sigma` if it is conditioned."""
+        if needs_operator(network):
+            raise ValueError(
+                f"{type(network).__name__} is unrolled: it maps an operator and data to an image, and here images "
+                "become images; train it with objective='supervised' or 'wgan'"
+            )
         with self.autocast():
             return self.channels.apply(network, images, sigma)
 

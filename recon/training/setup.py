@@ -37,13 +37,24 @@ def check_numbers(**numbers: int) -> None:
 def made_objective(objective: Any, loss: Any) -> Objective:
     """The objective; a loss given beside its name is its argument."""
     if isinstance(objective, str | tuple):
-        extra = {} if loss is None else {"loss": loss if isinstance(loss, str) else as_loss(loss)}
+        extra: dict[str, Any] = {}
+        if loss is not None:
+            _check_takes_loss(objective)
+            extra = {"loss": loss if isinstance(loss, str) else as_loss(loss)}
         objective = registry.make("objective", objective, **extra)
     elif loss is not None:
         raise TypeError("the objective is an object already: give the loss to it, and leave loss out")
     if not isinstance(objective, Objective):
         raise TypeError(f"the objective must be a recon.Objective or a name, got {type(objective).__name__}")
     return objective
+
+
+def _check_takes_loss(objective: Any) -> None:
+    name, _ = registry._read_spec("objective", objective)
+    takes = [parameter.name for parameter in registry.find("objective", name).parameters()]
+    if "loss" not in takes:
+        remedy = f": write {name}:content=... into the objective" if "content" in takes else ""
+        raise ValueError(f"objective {name!r} takes no loss=, its losses are its own{remedy}")
 
 
 def source_and_operator(
@@ -100,7 +111,9 @@ def check_source(source: Any, goal: Objective, op: LinearOperator | None) -> Non
     name = type(goal).__name__
     if goal.unpaired != isinstance(source, Unpaired):
         wanted = (
-            "unpaired data, recon.training.sources.Unpaired(inputs, targets)" if goal.unpaired else "pairs"
+            "unpaired data, in Python data=recon.training.Unpaired(inputs, targets)"
+            if goal.unpaired
+            else "pairs"
         )
         raise TypeError(f"{name} trains on {wanted}, got {source.description}")
     if not len(source):
@@ -162,6 +175,8 @@ def launched_fabric(device: str, devices: int | str, nodes: int, precision: str)
     """Devices, processes and precision, launched."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if device.split(":")[0] not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu, cuda or such as cuda:1, got {device!r}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} cannot be used here: there is no CUDA; say device='cpu'")
     started = os.environ.get("LOCAL_WORLD_SIZE")  # by torchrun

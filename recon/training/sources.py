@@ -175,10 +175,10 @@ def as_source(
         name = data if isinstance(data, str) else data[0]
         try:
             data = registry.make("dataset", data)
-        except registry.UnknownNameError:
+        except registry.UnknownNameError as error:
             if "/" in name or name.startswith("."):
                 raise FileNotFoundError(f"there is no file or folder {name}") from None
-            raise
+            raise registry.UnknownNameError(f"{error} Nor is there a file or folder {name!r}.") from None
         label = name
         if hasattr(data, "data") and isinstance(data.data, Tensor):  # a sample: one scan
             data = _planes_of(data, planes, water)
@@ -190,7 +190,7 @@ def as_source(
             raise ValueError(
                 f"{label} of shape {tuple(images.shape)} is a single image: give images (N, *shape)"
             )
-        return Images(images, f"{len(images)} images given as a tensor")
+        return Images(images, f"{_counted(len(images), 'image')} given as a tensor")
     if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise TypeError(
             f"{label} must be images (a tensor, a list), pairs, a data set, a file or a folder, got "
@@ -216,9 +216,11 @@ def split(source: Any, validation: float, seed: int) -> tuple[list[int], list[in
     names = sorted(set(groups), key=lambda name: (hashlib.sha256(f"{seed}:{name}".encode()).digest(), name))
     held = max(1, round(validation * len(names)))
     if held >= len(names):
+        whole = "1 patient or image" if len(names) == 1 else f"{len(names)} patients or images"
         raise ValueError(
-            f"{source.description} has {len(names)} patient or image: too few to hold some out; give "
-            "validation=0, or validation data of their own"
+            f"{source.description}: validation={validation:g} would hold out all of {whole}, and leave none to train "
+            "on (a file, or a subfolder, is one patient's): say validation=0 to train without, give validation data of "
+            "their own, or more patients"
         )
     apart = set(names[:held])
     return (
@@ -250,7 +252,9 @@ def _of_two(data: tuple[Any, Any], op: Any, label: str) -> Pairs:
     if not len(first):
         raise ValueError(f"{label} is empty: nothing to train on")
     measured = _is_data(_checked(first[0], label), op)
-    return Pairs(list(zip(first, second, strict=True)), f"{len(first)} given pairs", measured=measured)
+    return Pairs(
+        list(zip(first, second, strict=True)), f"{_counted(len(first), 'pair')} given", measured=measured
+    )
 
 
 def _of_dataset(data: Any, op: Any, label: str) -> Any:
@@ -282,9 +286,13 @@ def _of_files(path: Path, *, op: Any, planes: int, water: float | None) -> Any:
         raise ValueError(f"{path} holds no file: nothing to train on")
     loaded = _Files(files, path, planes, water)
     if loaded.problems:
-        text = f"{len(loaded)} problems in {path.name}"
+        text = f"{_counted(len(loaded), 'problem')} in {path.name}"
         return Pairs(loaded, text, measured=True, groups=loaded.group, operator=loaded.operator)
-    return Images(loaded, f"{len(loaded)} images in {path.name}", loaded.group)
+    return Images(loaded, f"{_counted(len(loaded), 'image')} in {path.name}", loaded.group)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 class _Files:

@@ -37,7 +37,7 @@ def load_state(path: Path) -> Any:
     Raises:
         CheckpointError: not such a file, or a damaged one.
     """
-    remedy = "remove it to start anew"
+    remedy = "say resume=False (--anew) to start anew, or restore the file"
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

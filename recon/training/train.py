@@ -199,9 +199,8 @@ def train(
             module.to(fabric.device)
         record = record_of(setting, goal, source, len(held), loader, options, precision)
         folder = output_folder(output, resume, fabric)
-        fingerprint = fabric.broadcast(
-            fingerprint_of(record, trial), src=0
-        )  # each has another part of a batch
+        # every process has another part of the first batch
+        fingerprint = fabric.broadcast(fingerprint_of(record, trial), src=0)
         loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, fingerprint)
         loop.run()
     prior = prior_of(loop, goal, unit, record, about)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recon.suggestions import did_you_mean
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -141,7 +143,7 @@ def as_augmentation(augment: Any) -> Augmentation:
     if isinstance(augment, Sequence):
         unknown = [name for name in augment if name not in usual]
         if unknown:
-            raise ValueError(f"there is no transform {unknown[0]!r}; there are {', '.join(usual)}")
+            raise _unknown(unknown[0], usual)
         augment = {name: usual[name] for name in augment}
     if not isinstance(augment, Mapping):
         raise TypeError(
@@ -149,8 +151,14 @@ def as_augmentation(augment: Any) -> Augmentation:
         )
     unknown = [name for name in augment if name not in usual]
     if unknown:
-        raise ValueError(f"there is no transform {unknown[0]!r}; there are {', '.join(usual)}")
+        raise _unknown(unknown[0], usual)
     values = dict(augment)
     if "scale" in values:
         values["scale"] = tuple(values["scale"])
     return Augmentation(**values)
+
+
+def _unknown(name: str, known: Mapping[str, Any]) -> ValueError:
+    return ValueError(
+        f"there is no transform {name!r}{did_you_mean(name, known)} There are {', '.join(known)}."
+    )

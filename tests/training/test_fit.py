@@ -347,11 +347,41 @@ def test_noise_levels_cover_their_range():
         ({"data": Unpaired(squares(4), squares(4))}, TypeError, "trains on pairs"),
         ({"objective": "denoising:sigma_low=0.3"}, ValueError, "sigma_low < sigma_high"),
         ({"objective": "denoising:spread=log"}, ValueError, "no level 0"),
+        ({"objective": "denoising", "clip": -1.0}, ValueError, "clip .* > 0, got -1"),
+        ({"objective": "denoising", "ema": 2.0}, ValueError, "ema .* in .0, 1"),
+        ({"objective": "denoising", "patience": 0}, ValueError, "patience .* >= 1, got 0"),
+        ({"objective": "denoising", "device": "gpu"}, ValueError, "auto, cpu, cuda .* got 'gpu'"),
+        ({"objective": "denoising", "augment": "flp"}, ValueError, "did you mean 'flip'"),
+        ({"objective": "wgan", "loss": "mse"}, ValueError, "takes no loss=.*wgan:content="),
+        ({"data": "elipses"}, LookupError, "did you mean 'ellipses'.*Nor is there a file or folder"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_first_step(settings, error, message):
     with pytest.raises(error, match=message):
         recon.train("unet:channels=2,levels=2", **{"data": squares(8), "batch": 4, **settings})
+
+
+@pytest.mark.parametrize(
+    ("network", "settings", "message"),
+    [
+        ("patchgan:channels=2,layers=1", {}, "PatchGAN makes .* of images .*critic"),
+        ("modl:iterations=1,features=2,layers=2", {"objective": "denoising"}, "MoDL is unrolled"),
+        ("modl:iterations=1,features=2,layers=2", {"patch": 8}, "on whole images"),
+        ("drunet:channels=(2,4),blocks=1", {}, "objective='denoising'"),
+    ],
+)
+def test_networks_that_do_not_fit_the_objective_say_why(network, settings, message, operator):
+    op = None if "objective" in settings else operator
+    with pytest.raises(ValueError, match=message):
+        recon.train(network, **{"data": squares(8), "op": op, "batch": 4, **settings})
+
+
+def test_images_of_several_sizes_say_what_helps(operator):
+    images = [torch.rand(16, 16), torch.rand(20, 16)] * 4
+    with pytest.raises(ValueError, match="say patch=16 to cut patches"):
+        recon.train(SmallNet(), data=images, objective="denoising", batch=4)
+    with pytest.raises(ValueError, match="cannot be batched: bring them to one size"):
+        recon.train(SmallNet(), data=images, op=operator, batch=4)  # patches of their data there are none
 
 
 def test_measured_data_cannot_be_turned_with_their_image(operator):

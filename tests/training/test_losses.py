@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
 
+from recon.cli import main
 from recon.training.losses import L1, MSE, Loss, OneMinusSSIM, WeightedSum, as_loss
 from recon.training.perceptual import VGG19, _features
 
@@ -169,3 +172,26 @@ def test_vgg_refuses_other_files(tmp_path):
     with pytest.raises(ValueError, match="does not hold torchvision's VGG-19"):
         VGG19(tmp_path / "other.pth")
     assert issubclass(VGG19, Loss)
+
+
+def test_vgg_of_a_file_on_the_command_line(vgg_file, tmp_path, capsys):
+    (tmp_path / "slices").mkdir()
+    for number in range(4):
+        image = torch.rand(16, 16, generator=torch.Generator().manual_seed(number))
+        np.save(tmp_path / "slices" / f"{number}.npy", image.numpy())
+    command = ["train", "unet:channels=2,levels=2", "--data", str(tmp_path / "slices"), "--epochs", "1"]
+    command += ["--op", "blur:kernel=[[0.25,0.5,0.25]]", "--batch", "2", "--image-range", "0,1", "--json"]
+    vgg = f"vgg:weights={vgg_file[0]},layer=2"
+
+    def logged(folder, *options):
+        assert main([*command, *options, "-o", str(tmp_path / folder)]) == 0, capsys.readouterr().err
+        metrics = json.loads(capsys.readouterr().out)["metrics"]
+        return metrics["loss"]
+
+    alone, weighted = logged("alone", "--loss", vgg), logged("weighted", "--loss", f"2*{vgg}", "--lr", "1e-3")
+    assert weighted == pytest.approx(2 * alone, rel=0.05)  # one step in, and Adam takes steps of one length
+    inside = ["--objective", f"wgan:content='{vgg}',content_weight=1,adversarial_weight=0", "--lr", "1e-3"]
+    assert main([*command, *inside, "-o", str(tmp_path / "wgan")]) == 0
+    capsys.readouterr()
+    assert main([*command, "--loss", "vgg:weights=none.pth", "-o", str(tmp_path / "none")]) == 1
+    assert "there is no file none.pth with the weights of VGG-19" in capsys.readouterr().err
