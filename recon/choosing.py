@@ -21,6 +21,7 @@ from recon.solvers.direct import Direct
 from recon.solvers.feedforward import Feedforward
 from recon.solvers.fista import FISTA
 from recon.solvers.hqs import HQS
+from recon.solvers.splitting import Splitting
 
 Named = str | tuple[str, dict[str, Any]]
 
@@ -57,12 +58,25 @@ def chosen_solver(solver: Algorithm | Named, problem: Problem) -> SolverChoice:
     try:
         answer = registry.choose_solver(problem.operator, problem.prior)
     except UnknownNameError:
+        trained = as_trained(problem)
+        if trained is not None:
+            why = "the network was trained in turn with the data: it is applied so, with the settings of its training"
+            return SolverChoice(trained, "auto", why)
         name, why = preferred(problem, known_solvers())
         own = OWN.get(name)
         return SolverChoice(registry.make("solver", name) if own is None else own(), "auto", why)
     return SolverChoice(
         registry.make("solver", answer), "auto", f"a plugin chose {answer!r} for this operator and prior"
     )
+
+
+def as_trained(problem: Problem) -> Algorithm | None:
+    """The splitting in which a network of the prior was trained, as its card says; None for other priors."""
+    for term in problem.terms:
+        objective = getattr(term.prior, "card", {}).get("objective") or {}
+        if objective.get("name") == "splitting":
+            return Splitting(**{name: objective[name] for name in ("rho", "eta", "decay", "loops")})
+    return None
 
 
 OWN: dict[str, Callable[[], Algorithm]] = {
@@ -85,7 +99,7 @@ def known_solvers() -> frozenset[str]:
 def preferred(problem: Problem, known: frozenset[str]) -> tuple[str, str]:
     """The core's own choice and its reason.
 
-    The first that fits of:
+    A network that was trained by splitting is applied so before any of these (`as_trained`). The first that fits of:
 
     1. a generator: ``dip``;
     2. a network trained end to end: ``feedforward``, where it is known;

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from recon import making, registry
-from recon.channels import needs_operator
 from recon.files import written_whole
 from recon.learned import LearnedPrior
 from recon.linear import LinearOperator
@@ -183,7 +182,7 @@ def _scores(
     size = image.abs() if image.is_complex() else image
     bounds = (0.0, float(size.max())) if truth.is_complex() else (float(size.min()), float(size.max()))
     peak = float(size.max() - size.min())
-    images = {MODEL: _by_model(op, prior, y, bounds)}
+    images = {MODEL: _solved(op, prior, y, bounds)}
     images |= {name: _solved(op, making.prior(name), y, bounds) for name in priors}
     images["direct"] = op.pinv(y)
     points = []
@@ -196,17 +195,10 @@ def _scores(
     return points
 
 
-def _by_model(op: LinearOperator, prior: LearnedPrior, y: Tensor, bounds: tuple[float, float]) -> Tensor:
-    solver = "feedforward" if prior.end_to_end or needs_operator(prior.network) else "auto"
-    return _solved(op, prior, y, bounds, solver)
-
-
-def _solved(
-    op: LinearOperator, prior: Prior, y: Tensor, bounds: tuple[float, float], solver: str = "auto"
-) -> Tensor:
+def _solved(op: LinearOperator, prior: Prior, y: Tensor, bounds: tuple[float, float]) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the scores tell
-        return solve(op, prior, y, solver=solver, image_range=bounds, progress=False).image
+        return solve(op, prior, y, image_range=bounds, progress=False).image
 
 
 def _operator(spec: str, shape: tuple[int, ...]) -> LinearOperator:

@@ -262,3 +262,15 @@ def test_what_does_not_fit_is_named() -> None:
         objective.step(batch, fit)
     with pytest.raises(ValueError, match="nothing to train on"):
         SplitTraining(content=0)
+
+
+def test_a_network_that_was_trained_so_is_applied_so() -> None:
+    op = Dense(closed=True)
+    y = op(torch.rand(2, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(5)))
+    objective = SplitTraining(rho=0.25, eta=3.0, loops=2, decay=0.5)
+    prior = recon.LearnedPrior(Affine(), end_to_end=True, card={"objective": objective.describe()})
+    found = recon.solve(op, prior, y, image_range=(0.0, 1.0))
+    assert "rho=0.25, eta=3" in found.provenance["solver"]["settings"]
+    assert "trained in turn with the data" in found.explain()
+    named = recon.solve(op, prior, y, solver=Splitting(0.25, 3.0, decay=0.5, loops=2), image_range=(0.0, 1.0))
+    assert torch.equal(found.image, named.image)
