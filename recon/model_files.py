@@ -174,7 +174,7 @@ def readme(card: dict[str, Any]) -> str:
     role = "Reconstruction in one step" if card["end_to_end"] else "Denoiser for plug-and-play"
     architecture = card["architecture"]
     lines = [f"# {role}: {architecture['name']}", ""]
-    usage = "recon.solve(op, recon.prior('.'), y)"
+    usage = 'recon.solve(op, recon.prior("."), y)'
     lines += [f"```python\n{usage}\n```", "", "| | |", "|---|---|"]
     facts: dict[str, Any] = {
         "architecture": f"{architecture['name']} {json.dumps(architecture['arguments'] or {})}",

@@ -200,7 +200,7 @@ class _Work:
         record = {
             field.name: getattr(solution, field.name)
             for field in dataclasses.fields(solution)
-            if field.name not in ("image", "problem")
+            if field.name not in ("image", "problem", "algorithm", "stop", "error_bars")
         }
         write_archive(file, FORMAT, record, {"image": solution.image})
         for old in self.folder.glob(f"{slab.name}-*.run*"):

@@ -107,6 +107,8 @@ class ADMMNet(nn.Module):
         self._check(op)
         norm = op.norm()
         back = op.adjoint(y) / norm**2
+        if not len(back):
+            return back
         steps = _ReconstructionLayer(op, norm, back, self.iterations)
         split: Tensor | None = None
         multiplier: Tensor | None = None

@@ -118,6 +118,7 @@ class DeepDecoder(Decoder):
         layers = [_mixing(*pair, axes) for pair in itertools.pairwise(widths)]
         last = convolution(filters, out_channels, 1, axes, bias=False)
         super().__init__(layers, last, upsample=upsample, output=output, shape=shape, axes=axes)
+        self.out_channels, self.dimensions = out_channels, axes
         self.scales, self.upsample_first = scales, upsample_first
 
     def sizes(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
@@ -176,6 +177,7 @@ class ConvDecoder(Decoder):
         ]
         last = convolution(filters, out_channels, 1, axes)
         super().__init__(stack, last, upsample=upsample, output=output, shape=shape, axes=axes)
+        self.out_channels, self.dimensions = out_channels, axes
         self.coarse = coarse
 
     def sizes(self, shape: Sequence[int]) -> list[tuple[int, ...]]:

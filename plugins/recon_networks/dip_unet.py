@@ -65,6 +65,7 @@ class DIPUNet(nn.Module):
         axes: Annotated[int, Param("2 for images, 3 for volumes", ge=1, le=3)] = 2,
     ) -> None:
         super().__init__()
+        self.out_channels, self.dimensions = out_channels, axes
         self.axes, self.value_range = checked_axes(axes), (0.0, 1.0) if output == "sigmoid" else None
         self.concat_input = concat_input
         widths = [width // feature_scale for width in WIDTHS + WIDTHS[-1:] * more_layers]
@@ -159,6 +160,7 @@ class DIPResNet(nn.Module):
         axes: Annotated[int, Param("2 for images, 3 for volumes", ge=1, le=3)] = 2,
     ) -> None:
         super().__init__()
+        self.out_channels, self.dimensions = out_channels, axes
         self.axes, self.value_range = checked_axes(axes), (0.0, 1.0) if output == "sigmoid" else None
         self.first = nn.Sequential(
             convolution(channels, filters, 3, axes, padding=padding), nn.LeakyReLU(SLOPE)

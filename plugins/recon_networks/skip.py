@@ -77,6 +77,7 @@ class Skip(nn.Module):
         axes: Annotated[int, Param("2 for images, 3 for volumes", ge=1, le=3)] = 2,
     ) -> None:
         super().__init__()
+        self.out_channels, self.dimensions = out_channels, axes
         scales = len(down)
         if scales == 0:
             raise ValueError("down, the filters of each scale, must name one scale at least, got none")

@@ -42,6 +42,8 @@ class VariationalNetwork(UnrolledNetwork):
     def forward(self, op: LinearOperator, y: Tensor) -> Tensor:
         """Reconstruct ``(B, H, W)`` from data ``(B, *range_shape)``."""
         self.check(op, y)
+        if not len(y):
+            return op.pinv(y)
         squared = op.norm() ** 2
         back = op.adjoint(y) / squared
 

@@ -17,7 +17,7 @@ from recon.priors import Generator, SumOfPriors
 from recon.problem import Problem
 from recon.solvers.admm import ADMM, ADMMState
 from recon.solvers.algorithm import norm, per_item
-from recon.solvers.generator_fit import GeneratorFit, value_range
+from recon.solvers.generator_fit import GeneratorFit, check_priors, value_range
 from recon.solvers.lbfgs import direction, line_search, remembered
 from recon.stopping import MaxIterations, StoppingRule
 
@@ -389,6 +389,7 @@ class _WithoutGenerator(ADMM):
     """ADMM on the problem without its generator, at 1/SHARED of the weight that the search believes in."""
 
     def start(self, problem: Problem) -> ADMMState:
+        check_priors(problem)
         return super().start(_without_generator(problem))
 
     def step(self, problem: Problem, state: ADMMState) -> ADMMState:

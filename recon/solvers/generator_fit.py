@@ -38,7 +38,7 @@ class GeneratorFit:
     """
 
     def __init__(self, problem: Problem, *, together: bool, reg_noise: float, held_out: float) -> None:
-        _check_priors(problem)
+        check_priors(problem)
         generator = problem.fitted_generator
         assert generator is not None
         count = generator.fixed_input.shape[0]
@@ -217,7 +217,8 @@ def _kept_back(problem: Problem, share: float) -> Tensor:
     return mask
 
 
-def _check_priors(problem: Problem) -> None:
+def check_priors(problem: Problem) -> None:
+    """Raise ValueError unless there is one generator, with nothing beside it but functionals."""
     members = [] if problem.prior is None else problem.prior.members
     generators = [member for member in members if isinstance(member, Generator)]
     if len(generators) != 1:
