@@ -34,7 +34,7 @@ def experiment_command(
     ] = None,
     size: Annotated[
         Literal["small", "full"],
-        typer.Option(help="small: minutes on a CPU; full: as published, for a GPU."),
+        typer.Option(help="small: minutes a network on a CPU; full: as published, for a GPU."),
     ] = "small",
     row: Annotated[
         list[str] | None,
