@@ -111,6 +111,10 @@ def made_prior(prior: Prior | str | Sequence[str] | None) -> Prior | None:
         return prior
     total: Prior | None = None
     for name in [prior] if isinstance(prior, str) else prior:
+        if "+" in name.partition(":")[0] and "/" not in name:
+            raise ValueError(
+                f"the prior {name!r} names several: give one at a time, as in --prior tv --prior nonnegative"
+            )
         made: Prior = making.prior(name)
         total = made if total is None else total + made
     return total
