@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from recon.fidelity import Gaussian
+from recon.learned import LearnedPrior
 from recon.linear import Identity, LinearOperator
 from recon.priors import Denoiser, Functional, Prior
 from recon.problem import Problem, Term
@@ -54,10 +55,8 @@ def facts_of(
             "weighted": problem.item_fidelity.weights is not None,
         },
         "noise": _noise(problem),
-        "priors": _priors(problem),
-        "start": "the x0 that was given"
-        if problem.x0 is not None
-        else "the operator's direct reconstruction",
+        "priors": _priors(problem, getattr(choice.algorithm, "weighted", True)),
+        "start": _start(problem),
         "solver": {"asked": choice.asked, "why": choice.why, "account": _told(choice, outcome)},
         "weight_rule": weight_rule,
         "tolerances": [
@@ -102,21 +101,30 @@ def _estimator(operator: LinearOperator) -> str:
     )
 
 
-def _priors(problem: Problem) -> list[dict[str, Any]]:
+def _start(problem: Problem) -> str:
+    if problem.x0 is not None:
+        return "the x0 that was given"
+    if problem.generator is not None:
+        return "fresh weights of the network"
+    return "the operator's direct reconstruction"
+
+
+def _priors(problem: Problem, weighted: bool) -> list[dict[str, Any]]:
+    """What is said of each prior; `weighted`: whether the algorithm looks at their weights."""
     members = [] if problem.prior is None else problem.prior.members
     terms = {id(term.prior): term for term in problem.terms}
-    return [_prior(member, terms.get(id(member))) for member in members]
+    return [_prior(member, terms.get(id(member)), weighted) for member in members]
 
 
-def _prior(member: Prior, term: Term | None) -> dict[str, Any]:
+def _prior(member: Prior, term: Term | None, weighted: bool) -> dict[str, Any]:
     if isinstance(member, Functional):
         kind = "constraint" if member.constraint else "functional"
     else:
         kind = "denoiser" if isinstance(member, Denoiser) else "generator"
-    automatic = term is not None and term.automatic
+    automatic = (term is not None and term.automatic) or not weighted
     through = term.K if term is not None and isinstance(member, Functional) else None
     return {
-        "name": type(member).__name__,
+        "name": type(member.network if isinstance(member, LearnedPrior) else member).__name__,
         "kind": kind,
         "through": "" if through is None or isinstance(through, Identity) else type(through).__name__,
         "weight": None if automatic or kind in ("constraint", "generator") else float(member.weight),
@@ -277,7 +285,8 @@ def _stop_in_words(solution: Solution, facts: Mapping[str, Any]) -> list[str]:
         f"{reason} after {steps} iteration{'' if steps == 1 else 's'}"
         for reason, steps in zip(solution.reasons, facts["iterations"], strict=True)
     ]
-    sentences = [f"{_each(reasons)}; {solution.seconds:.3g} s in all."]
+    search = ", not counting those of the search for the weight" if solution.weight_search else ""
+    sentences = [f"{_each(reasons)}{search}; {solution.seconds:.3g} s in all."]
     values = [
         f"{label} {_each([f'{value:.2g}' for value in _last(solution, name)])}"
         for name, label in _MEASURES.items()

@@ -10,6 +10,7 @@ from typing import Any
 from recon import making
 from recon.choosing import chosen_solver
 from recon.files import checksum
+from recon.lifting import lifted
 from recon.parameters import plain
 from recon.priors import Prior
 from recon.problem import Problem
@@ -79,7 +80,8 @@ def solve_file(file: Path, options: ScanOptions, **others: Any) -> Solution:
         )
     problem = Problem.load(file)
     problem.image_range = options.image_range or problem.image_range
-    posed = problem.with_prior(prior)
+    stated = problem.with_prior(prior)
+    posed = lifted(stated)
     algorithm = chosen_solver(options.solver, posed).algorithm
     if isinstance(algorithm, Direct | Feedforward) and options.limits:
         direct = isinstance(algorithm, Direct)
@@ -88,7 +90,7 @@ def solve_file(file: Path, options: ScanOptions, **others: Any) -> Solution:
             f"{next(iter(options.limits))}: the {what} reconstruction takes one step: {remedy}, or leave the limits out"
         )
     solution = solve(
-        posed,
+        stated,
         prior,
         solver=options.solver,
         weight=options.weight,
@@ -109,6 +111,10 @@ def made_prior(prior: Prior | str | Sequence[str] | None) -> Prior | None:
         return prior
     total: Prior | None = None
     for name in [prior] if isinstance(prior, str) else prior:
+        if "+" in name.partition(":")[0] and "/" not in name:
+            raise ValueError(
+                f"the prior {name!r} names several: give one at a time, as in --prior tv --prior nonnegative"
+            )
         made: Prior = making.prior(name)
         total = made if total is None else total + made
     return total

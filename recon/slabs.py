@@ -21,6 +21,7 @@ from recon.checkpoint import feed
 from recon.choosing import chosen_solver
 from recon.fidelity import Gaussian, as_fidelity
 from recon.groups import OutOfMemoryError, _merged_history, _merged_rounds, measure_need
+from recon.lifting import lifted
 from recon.linear import LinearOperator, ShapeError
 from recon.memory import budget_of, free_on, in_words, size_of
 from recon.problem import Problem
@@ -154,13 +155,7 @@ class _Work:
             if found:
                 return int(found[1]) + 1
         few = Slab(0, min(2, len(self.stack)))
-        problem = Problem(
-            self.operator,
-            self._data(few),
-            prior=self.prior,
-            fidelity=self._term(few),
-            image_range=self.options.get("image_range"),
-        )
+        problem = self._posed(self._data(few), self._term(few))
         need = measure_need(problem, chosen_solver(self.options.get("solver", "auto"), problem).algorithm)
         item = need.item + 2 * size_of(problem.y[0]) + 4 * size_of(problem.start_like(1))
         budget = budget_of(memory)
@@ -188,9 +183,7 @@ class _Work:
             pass
         self.folder.mkdir(parents=True, exist_ok=True)
         checkpoint = self.folder / f"{slab.name}-{key[:16]}.run"
-        posed = Problem(
-            self.operator, y, prior=self.prior, fidelity=term, image_range=self.options.get("image_range")
-        )
+        posed = self._posed(y, term)
         given = dict(self.options)
         if given.get("stop") is None:
             algorithm = chosen_solver(given.get("solver", "auto"), posed).algorithm
@@ -203,6 +196,13 @@ class _Work:
         for old in self.folder.glob(f"{slab.name}-*.run*"):
             old.unlink()
         return solution
+
+    def _posed(self, y: Tensor, term: Gaussian) -> Problem:
+        return lifted(
+            Problem(
+                self.operator, y, prior=self.prior, fidelity=term, image_range=self.options.get("image_range")
+            )
+        )
 
     def _data(self, slab: Slab) -> Tensor:
         part = self.stack[slab.first : slab.end]

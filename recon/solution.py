@@ -173,12 +173,15 @@ class Solution:
 
     def __repr__(self) -> str:
         end = "converged" if self.converged else "not converged"
+        counted = f"{self.iterations} iteration{'' if self.iterations == 1 else 's'}"
         weight = "" if self.weight is None else f", weight {_short(self.weight)}"
         return (
-            f"Solution(image {tuple(self.image.shape)}, {end}: {self.reason} after {self.iterations} iterations, "
+            f"Solution(image {tuple(self.image.shape)}, {end}: {self.reason} after {counted}, "
             f"{self.seconds:.2f} s{weight})"
         )
 
 
 def _short(weight: float | list[float]) -> str:
-    return f"{weight:.3g}" if isinstance(weight, float) else ", ".join(f"{value:.3g}" for value in weight[:4])
+    if isinstance(weight, float):
+        return f"{weight:.3g}"
+    return ", ".join(f"{value:.3g}" for value in weight[:4]) + (", ..." if len(weight) > 4 else "")

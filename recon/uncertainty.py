@@ -28,7 +28,7 @@ Method = Literal["parametric", "residual"]
 _LEAST_COUNT = 0.1  # that a ray without photons is given, as in `recon.simulate.PoissonNoise`
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Uncertainty:
     """What repeated solves say of an image: how far it moves with the noise.
 
@@ -62,6 +62,12 @@ class Uncertainty:
     noise_level: list[float] | None
     seed: int
     seconds: float
+
+    def __repr__(self) -> str:
+        return (
+            f"Uncertainty(maps {tuple(self.std.shape)}, {self.samples} solves: std median "
+            f"{float(self.std.median()):.3g}, largest {float(self.std.max()):.3g}, {self.seconds:.2f} s)"
+        )
 
     def radius(self, level: float = 0.9) -> Tensor:
         """Half the width of the interval around every pixel that noise leaves with this probability.

@@ -47,6 +47,6 @@ def shift_command(
     gain = found.gains()
     if gain:
         typer.echo(
-            f"the model gains {gain['mean']:.2f} dB on average over the best other method, {gain['least']:.2f} dB at "
-            "least"
+            f"the model beside the best other method: {gain['mean']:+.2f} dB on average, {gain['least']:+.2f} dB where "
+            "it does worst"
         )

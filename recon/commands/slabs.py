@@ -32,7 +32,7 @@ def slabs_command(
     op: Annotated[
         str | None,
         typer.Option(
-            metavar="SPEC", help="Operator of one slice, such as ct_parallel:shape=(512,512),angles=60."
+            metavar="SPEC", help="Operator of one slice, such as 'ct_parallel:shape=(512,512),angles=60'."
         ),
     ] = None,
     dataset: Annotated[

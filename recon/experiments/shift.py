@@ -131,7 +131,7 @@ def measure_shift(
     points = []
     for name, image in images.items():
         for spec in specs:
-            op = _operator(spec, tuple(image.shape))
+            op = _operator(spec, tuple(image.shape), prior.card)
             for noise in levels:
                 condition = Condition(name, spec, noise, spec == own_operator and noise == own_noise)
                 report(condition.label)
@@ -201,25 +201,37 @@ def _solved(op: LinearOperator, prior: Prior, y: Tensor, bounds: tuple[float, fl
         return solve(op, prior, y, image_range=bounds, progress=False).image
 
 
-def _operator(spec: str, shape: tuple[int, ...]) -> LinearOperator:
+def _operator(spec: str, shape: tuple[int, ...], card: Mapping[str, Any]) -> LinearOperator:
+    """Of the spec; what it leaves out is as in training, if that was with the same operator."""
     name, given = registry._read_spec("operator", spec)
-    takes = {parameter.name for parameter in registry.find("operator", name).parameters()}
+    found = registry.find("operator", name)
+    trained = (card.get("operator") or {}).get("description") or {}
+    same = found.entry.name == str(trained.get("name", "")).split("/")[-1]
+    takes = {parameter.name for parameter in found.parameters()}
     extra = {"shape": shape} if "shape" in takes else {}
-    made: LinearOperator = registry.make("operator", (name, {**given, **extra}))
+    kept = _settings("operator", trained) if same else {}
+    made: LinearOperator = registry.make("operator", (name, {**kept, **given, **extra}))
     return made
 
 
 def _trained_on(card: Mapping[str, Any]) -> tuple[str, str]:
     """Operator and noise of the training as specs without the shape; "" where the card does not know."""
     operator = (card.get("operator") or {}).get("description") or {}
-    return _spec(operator), _spec((card.get("data") or {}).get("noise model") or {})
+    noise = (card.get("data") or {}).get("noise model") or {}
+    return _spec("operator", operator), _spec("noise", noise)
 
 
-def _spec(description: Mapping[str, Any]) -> str:
-    """What was described, as ``"name:argument=value"``; "" where an argument is no plain value."""
+def _settings(kind: str, description: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that were described, without the shape and those that are as everywhere."""
+    usual = {p.name: p.default for p in registry.find(kind, str(description["name"])).parameters()}
     arguments = description.get("arguments") or {}
-    arguments = {key: value for key, value in arguments.items() if key != "shape" and value is not None}
+    return {key: value for key, value in arguments.items() if key != "shape" and value != usual.get(key)}
+
+
+def _spec(kind: str, description: Mapping[str, Any]) -> str:
+    """What was described, as ``"name:argument=value"``; "" where an argument is no plain value."""
     name = str(description.get("name", "")).split("/")[-1]
+    arguments = _settings(kind, description) if name else {}
     if not name or not all(isinstance(value, str | int | float | bool) for value in arguments.values()):
         return ""
     settings = ",".join(f"{key}={value}" for key, value in arguments.items())

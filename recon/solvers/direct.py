@@ -19,14 +19,21 @@ class DirectState:
 
 
 class Done(StoppingRule):
-    """Fires after the first iteration: nothing is iterated."""
+    """Fires after the first iteration: nothing is iterated.
+
+    Args:
+        what: was done, in a word or two.
+    """
+
+    def __init__(self, what: str = "direct reconstruction") -> None:
+        self.what = what
 
     def fires(self, progress: Progress) -> Tensor:
         """All items."""
         return torch.ones_like(progress.change, dtype=torch.bool)
 
     def __repr__(self) -> str:
-        return "direct reconstruction"
+        return self.what
 
 
 class Direct:

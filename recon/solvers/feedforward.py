@@ -136,7 +136,7 @@ class Feedforward:
 
     def default_stop(self) -> StoppingRule:
         """At once."""
-        return Done()
+        return Done("network applied once")
 
     def __repr__(self) -> str:
         return f"Feedforward(sigma={self.sigma!r}, consistent={self.consistent})"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recon.choosing import Named, chosen_solver
 from recon.items import psnr_of_items
+from recon.lifting import lifted
 from recon.linear import LinearOperator
 from recon.priors import Prior, checked_weight
 from recon.problem import Problem
@@ -102,7 +103,7 @@ def weight_path(
     problem = posed(op, prior, y, fidelity, x0, reference, image_range, device, dtype)
     if problem.prior is None:
         raise ValueError("a path of weights needs a prior to weigh")
-    problem = problem.with_prior(weighted(problem.prior, "auto"))
+    problem = lifted(problem.with_prior(weighted(problem.prior, "auto")))
     algorithm = chosen_solver(solver, problem).algorithm
     with torch.no_grad():
         twins = Twins(problem, seed) if risk else None
@@ -156,7 +157,7 @@ def _walked(
         if twins is not None:
             row["risk"] = estimated_risk(*twins.measured(everything, images)).cpu()
         if problem.reference is not None:
-            row["psnr"] = psnr_of_items(own, problem.reference).cpu()
+            row["psnr"] = psnr_of_items(part.visible(own), problem.reference).cpu()
         rows.append(row)
     return rows
 

@@ -217,3 +217,10 @@ def test_one_application_is_told_without_a_weight() -> None:
     )
     assert "applied once to the direct reconstruction" in told(solution, "Solver")
     assert "the weight that was chosen" not in told(solution, "What was solved")
+
+
+def test_a_search_for_the_weight_is_not_counted_as_iterations() -> None:
+    words = told(recon.solve(recon.Identity((24, 24)), TV(), noisy_steps()), "Why it stopped")
+    assert "not counting those of the search for the weight" in words
+    fixed = told(recon.solve(recon.Identity((24, 24)), TV(0.1), noisy_steps()), "Why it stopped")
+    assert "search" not in fixed

@@ -89,3 +89,28 @@ def test_wrong_input_is_named(model: Path, tmp_path: Path) -> None:
     assert result.exit_code == 2 and "belongs to --shift" in result.output
     with pytest.raises(FileNotFoundError, match="no trained model"):
         measure_shift(tmp_path, {"a": truth()})
+
+
+def test_what_another_operator_leaves_out_is_as_in_training(tmp_path: Path) -> None:
+    """Fewer views of the same scanner: its pixels keep their size, and with it the noise its scale."""
+    images = torch.rand(4, 16, 16, generator=torch.Generator().manual_seed(0)) / 100
+    recon.train(
+        "unet:channels=2,levels=2",
+        op=recon.operator("ct_parallel", shape=(16, 16), pixel_size=3.0, angles=12),
+        data=images,
+        noise="poisson:photons=1e3",
+        validation=0,
+        monitor="last",
+        epochs=1,
+        batch=2,
+        output=tmp_path / "model",
+        progress=False,
+        device="cpu",
+    )
+    shift = measure_shift(tmp_path / "model", {"a": images[0]}, ["ct_parallel:angles=6"], priors=())
+    assert shift.operator == "ct_parallel:pixel_size=3.0,angles=12", "what is as everywhere is not said"
+    op = recon.operator("ct_parallel", shape=(16, 16), pixel_size=3.0, angles=6)
+    direct = op.pinv(op.measure(images[0], noise=as_noise("poisson:photons=1e3"), seed=0))
+    peak = float(images[0].max() - images[0].min())
+    expected = float(PSNR(data_range=peak)(direct, images[0], item_ndim=2))
+    assert shift.scores(shift.conditions()[-1])["direct"] == pytest.approx(expected, abs=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 import recon
 from recon.lifting import Lifted
+from recon.scans import ScanOptions, solve_file
 from recon.testing import check_prior
 
 
@@ -181,3 +183,24 @@ def test_wrong_input_is_refused() -> None:
         TGV(0.1, ratio=0)
     with pytest.raises(ValueError, match="boundary must be"):
         TGV(0.1, boundary="mirror")
+
+
+@pytest.mark.filterwarnings("ignore::recon.ConvergenceWarning")
+def test_files_and_paths_take_it_as_solve_does(tmp_path: Path) -> None:
+    """From `recon solve` and `recon batch`, `recon slabs`, and `recon.weight_path`: the fields are theirs to add."""
+    op = recon.operator("ct_parallel", shape=(16, 16), angles=12)
+    truth = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    y = op.measure(truth, noise=recon.noise("gaussian", std=0.1), seed=0)
+    stop, prior = recon.MaxIterations(5), "tgv:weight=0.05"
+    whole = recon.solve(op, prior, y, stop=stop)
+    file = recon.Problem(op, y, reference=truth).save(tmp_path / "p.h5")
+    found = solve_file(file, ScanOptions(prior=prior, limits={"iterations": 5}))
+    assert torch.equal(found.image, whole.image)
+    slabs = recon.solve_slabs(op, prior, y, output=tmp_path / "v.h5", slab=3, limits={"iterations": 5})
+    assert torch.equal(recon.Solution.load(slabs).image, whole.image)
+    path = recon.weight_path(op, prior, y, weights=[0.05], reference=truth, stop=stop)
+    assert path.images.shape == (1, 3, 16, 16)
+    expected = ((whole.image - truth) ** 2).flatten(1).mean(1)
+    peak = truth.flatten(1).amax(1)
+    psnr = 10 * torch.log10(peak**2 / expected)
+    torch.testing.assert_close(path.psnr[0].float(), psnr, rtol=1e-4, atol=0)

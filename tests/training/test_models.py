@@ -77,6 +77,15 @@ def test_the_card_says_what_was_trained_on_what(model):
     assert card["weights"]["sha256"] in text and "recon/mask" in text
 
 
+def test_what_was_applied_once_is_told_so(model):
+    """No denoiser's weight and no direct reconstruction is spoken of where the network itself made the image."""
+    prior, _, op = model
+    solution = recon.solve(op, prior, op.measure(squares(1, seed=5)[0], noise="gaussian:std=0.05", seed=1))
+    assert solution.reason == "network applied once"
+    words = solution.explain()
+    assert "denoiser UNet, whose weight plays no part" in words and "Given:" not in words
+
+
 def test_changed_weights_are_refused(model, tmp_path):
     folder = copied(model[1], tmp_path)
     path = folder / "weights.safetensors"
