@@ -52,3 +52,12 @@ def test_ordered_subsets_are_about_as_many_times_faster_at_first() -> None:
 
     few, many, subsets = likelihood("mlem", 3), likelihood("mlem", 12), likelihood("osem:subsets=4", 3)
     assert subsets < few - 0.8 * (few - many)
+
+
+def test_a_problem_of_counts_is_stored_and_read_again(tmp_path):
+    problem = recon.Problem(
+        recon.Identity((6,)), torch.ones(6), fidelity=recon.Emission(torch.full((6,), 2.0))
+    )
+    again = recon.Problem.load(problem.save(tmp_path / "counts.h5"))
+    assert isinstance(again.fidelity, recon.Emission)
+    torch.testing.assert_close(again.fidelity.background, torch.full((6,), 2.0), check_dtype=False)
