@@ -20,10 +20,11 @@ from recon.stopping import Progress, StoppingRule
 
 INTERRUPTED, STOPPED = "interrupted", "stopped by the callback"  # reasons besides those of rules
 RECORD_EVERY = 10  # iterations between records of the history: an objective costs one forward operator
+FAR = 1000.0  # misfits so many times the norm of the data are those of a runaway denoiser
 
 
 class DivergenceError(RuntimeError):
-    """The iteration left the finite numbers or the objective kept rising.
+    """The iteration left the finite numbers, the objective kept rising, or a denoiser ran away from the data.
 
     Attributes:
         image: the last image that was finite, in the batch shape of the data.
@@ -291,9 +292,11 @@ class Loop:
     def watch_objective(self) -> None:
         """Stop an objective that has risen at ten records running to over ten times its lowest value.
 
-        With a denoiser there is no objective: what is recorded is the data term, which may well rise.
+        With a denoiser there is no objective: what is recorded is the data term, which may well rise, but not to
+        many times the data (`watch_residual`).
         """
         if not self.has_objective:
+            self.watch_residual()
             return
         now = self.latest["objective"].to(self.lowest)
         before = self.history["objective"][-2]
@@ -303,6 +306,20 @@ class Loop:
         bad = (self.rises >= 10) & (now > 10 * self.lowest)
         if bool(bad[self.running].any()):
             self.diverged("has a rising objective", ~bad[self.running])
+
+    def watch_residual(self) -> None:
+        """Stop a denoiser that carries an image far from data which an image of zeros fits better."""
+        term = self.problem.item_fidelity
+        if not term.quadratic:
+            return
+        size = term.weighted_norm(self.problem.y).to("cpu", torch.float64)
+        bad = ((size > 0) & (self.latest["residual"] > FAR * size)).to(self.running.device)[self.running]
+        if bool(bad.any()):
+            self.diverged(
+                f"came to lie over {FAR:g} times as far from the data as an image of zeros (was the denoiser trained "
+                "enough, and for this image_range?)",
+                ~bad,
+            )
 
     def diverged(self, what: str, fine: Tensor) -> None:
         """Raise, with the last finite image."""

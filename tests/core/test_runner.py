@@ -418,3 +418,17 @@ def test_run_by_itself() -> None:
     assert [iteration for iteration, _ in texts] == list(range(1, 13)) and texts[-1][1].startswith(
         "objective "
     )
+
+
+class Magnifier(recon.Denoiser):
+    """What a network may do that has hardly been trained."""
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return 3 * x
+
+
+def test_a_denoiser_that_runs_away_is_divergence_not_convergence() -> None:
+    y = random(20, seed=1)
+    with pytest.raises(recon.DivergenceError, match="as far from the data as an image of zeros") as raised:
+        recon.solve(A, Magnifier(1.0), y, solver=recon.HQS())
+    assert torch.isfinite(raised.value.image).all() and raised.value.image.shape == SHAPE
