@@ -1,6 +1,7 @@
 """Plug-and-play: a denoiser as the prior of a blurred and noisy photograph, one that ships and one of your own.
 
 Nothing is tuned: the noise level is estimated from the data, and the solver shows a denoiser the noise that is left.
+Change the photograph and the blur to your own, or the class below to any denoiser that you have.
 """
 
 import torch
