@@ -60,8 +60,7 @@ def chosen_solver(solver: Algorithm | Named, problem: Problem) -> SolverChoice:
     except UnknownNameError:
         trained = as_trained(problem)
         if trained is not None:
-            why = "the network was trained in turn with the data: it is applied so, with the settings of its training"
-            return SolverChoice(trained, "auto", why)
+            return SolverChoice(trained, "auto", _why_as_trained(problem))
         name, why = preferred(problem, known_solvers())
         own = OWN.get(name)
         return SolverChoice(registry.make("solver", name) if own is None else own(), "auto", why)
@@ -73,10 +72,25 @@ def chosen_solver(solver: Algorithm | Named, problem: Problem) -> SolverChoice:
 def as_trained(problem: Problem) -> Algorithm | None:
     """The splitting in which a network of the prior was trained, as its card says; None for other priors."""
     for term in problem.terms:
-        objective = getattr(term.prior, "card", {}).get("objective") or {}
+        objective = _objective_of(term)
         if objective.get("name") == "splitting":
             return Splitting(**{name: objective[name] for name in ("rho", "eta", "decay", "loops")})
     return None
+
+
+def _objective_of(term: Term) -> dict[str, Any]:
+    """What the card of a learned prior says of its training's objective; empty for other priors."""
+    return getattr(term.prior, "card", {}).get("objective") or {}
+
+
+def _why_as_trained(problem: Problem) -> str:
+    why = "the network was trained in turn with the data: it is applied so, with the settings of its training"
+    beside = next(
+        found for term in problem.terms if (found := _objective_of(term)).get("name") == "splitting"
+    )
+    if beside.get("prior") and len(problem.terms) == 1:
+        why += f"; in training {beside['prior']} stood beside the data, which is left out here: add it to the prior"
+    return why
 
 
 OWN: dict[str, Callable[[], Algorithm]] = {

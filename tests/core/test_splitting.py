@@ -274,3 +274,12 @@ def test_a_network_that_was_trained_so_is_applied_so() -> None:
     assert "trained in turn with the data" in found.explain()
     named = recon.solve(op, prior, y, solver=Splitting(0.25, 3.0, decay=0.5, loops=2), image_range=(0.0, 1.0))
     assert torch.equal(found.image, named.image)
+    objective = SplitTraining(rho=0.25, eta=3.0, loops=2, prior=Square(1.0))
+    objective.prior = Square(1.0)
+    prior = recon.LearnedPrior(Affine(), end_to_end=True, card={"objective": objective.describe()})
+    assert (
+        "Square(weight=1.0) stood beside the data"
+        in recon.solve(op, prior, y, image_range=(0.0, 1.0)).explain()
+    )
+    both = recon.solve(op, prior + Square(1.0), y, image_range=(0.0, 1.0))
+    assert "stood beside" not in both.explain()
