@@ -167,7 +167,7 @@ class PluginHost:
                 _source_of_entry_point(target)
                 if isinstance(target, EntryPoint)
                 else _source_of_object(target)
-                for target in targets
+                for target in map(_standard, targets)
             ]
             self._apply_blocking([source for source in sources if isinstance(source.target, EntryPoint)])
             self._loaded = True
@@ -372,21 +372,22 @@ def _tokens(variable: str) -> list[str]:
     return [normalised(token) for token in variable.split(",") if token.strip()]
 
 
-def _installed_entry_points() -> Iterable[EntryPoint]:
+def _installed_entry_points() -> Iterable[Any]:
     from importlib.metadata import entry_points
 
-    return [_standard(entry_point) for entry_point in entry_points(group=GROUP)]
+    return entry_points(group=GROUP)
 
 
-def _standard(entry_point: Any) -> EntryPoint:
-    """The standard library's object of an entry point.
+def _standard(target: Any) -> Any:
+    """The target, an entry point of the backport `importlib_metadata` as one of the standard library.
 
-    Where the backport `importlib_metadata` has been imported, as by a dask worker, some or all are of its own class.
+    Once the backport has been imported, as by a dask worker, `importlib.metadata` itself finds such.
     """
-    if isinstance(entry_point, EntryPoint):
-        return entry_point
-    made = EntryPoint(entry_point.name, entry_point.value, entry_point.group)
-    vars(made).update(dist=entry_point.dist)  # it has no setter
+    backport = sys.modules.get("importlib_metadata")
+    if backport is None or not isinstance(target, backport.EntryPoint):
+        return target
+    made = EntryPoint(target.name, target.value, target.group)
+    vars(made).update(dist=target.dist)  # it has no setter
     return made
 
 

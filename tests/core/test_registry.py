@@ -950,10 +950,13 @@ def test_entry_points_of_the_backport_are_entry_points(run_with_plugins: Any) ->
         assert any(isinstance(point, importlib_metadata.EntryPoint) for point in found), "the case that is tested"
         from recon import registry
         print(registry.find("operator", "recon-good/scale").plugin)
+        given = registry.Registry([point for point in found if point.dist.name == "recon-good"])
+        print(given.find("operator", "scale").plugin)
         """,
         RECON_PLUGINS="recon-good",
     )
-    assert done.returncode == 0 and done.stdout.strip() == "recon-good 1.2.0", done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split("\n")[:2] == ["recon-good 1.2.0"] * 2
 
 
 def test_installed_packages_are_found_and_broken_ones_do_no_harm(run_with_plugins: Any):
