@@ -11,7 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +59,33 @@ class Size:
 
 
 SIZES = {
-    "small": Size(64, 24, 4, 3, 20, 4, 3, {}),
+    "small": Size(64, 24, 4, 3, 15, 4, 3, {"widths": (128, 256, 512, 256, 128)}),
     "full": Size(256, 90, 10, 5, 100, 8, 9, {}),
 }
 
 
 @dataclass(frozen=True)
 class Images:
-    """Training and test images ``(N, side, side)`` in [0, 1], and where they come from."""
+    """Training and test images ``(N, side, side)`` in [0, 1], and where they come from.
+
+    Attributes:
+        train: training images.
+        test: test images.
+        source: of the training images, in words.
+        groups: the name of each test image's group; groups are scored apart, the first is the experiment's own.
+    """
 
     train: Tensor
     test: Tensor
     source: str
+    groups: tuple[str, ...]
+
+    def places(self) -> dict[str, list[int]]:
+        """The test images of every group, the experiment's own first."""
+        found: dict[str, list[int]] = {}
+        for place, group in enumerate(self.groups):
+            found.setdefault(group, []).append(place)
+        return found
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,8 @@ class Cell:
         psnr: of each test image [dB], magnitude, peak 1.
         ssim: of each test image, windows of 7 x 7, range 1.
         seconds: training and reconstruction together.
-        loops: mean PSNR of the test images [dB] after every outer loop, of methods that have them.
+        loops: mean PSNR [dB] after every outer loop, of methods that have them, of the first group of test images.
+        training_loops: the same of some training images.
         settings: what was chosen, such as the weight of TV.
     """
 
@@ -93,17 +109,15 @@ class Cell:
     ssim: list[float]
     seconds: float
     loops: list[float]
+    training_loops: list[float]
     settings: dict[str, Any]
 
-    @property
-    def mean_psnr(self) -> float:
-        """Mean PSNR of the test images [dB]."""
-        return sum(self.psnr) / len(self.psnr)
-
-    @property
-    def mean_ssim(self) -> float:
-        """Mean SSIM of the test images."""
-        return sum(self.ssim) / len(self.ssim)
+    def scores(self, places: Sequence[int]) -> tuple[float, float]:
+        """Mean PSNR [dB] and SSIM of these test images."""
+        psnr, ssim = (
+            sum(values[place] for place in places) / len(places) for values in (self.psnr, self.ssim)
+        )
+        return psnr, ssim
 
 
 @dataclass(frozen=True)
@@ -117,32 +131,38 @@ class Measured:
     test: Tensor
 
 
-def read_images(size: Size, folder: str | Path | None = None, test: Sequence[str | Path] = ()) -> Images:
+def read_images(size: Size, folder: str | Path | None = None, others: Sequence[str | Path] = ()) -> Images:
     """Images of files; without a folder, pieces of the MR slices that ship, which is too little to learn much.
 
     Args:
         size: how many of which side; larger images are cut to a square and averaged down.
-        folder: training images, one a file; without `test`, the last ones are the test images.
-        test: test images.
+        folder: images, one a file; the last ones are the test images.
+        others: further test images, each scored apart.
 
     Raises:
         ValueError: too few images, or an image smaller than the side.
     """
-    if folder is None:
-        return _shipped(size)
-    paths = sorted(
-        path for path in Path(folder).iterdir() if path.is_file() and not path.name.startswith(".")
+    found = _shipped(size) if folder is None else _in_folder(Path(folder), size)
+    more = [_square(Path(path), size.side) for path in others]
+    return replace(
+        found,
+        test=torch.stack([*found.test, *more]),
+        groups=found.groups + tuple(Path(path).name for path in others),
     )
-    held = [Path(path) for path in test] or paths[max(len(paths) - size.test, 0) :]
-    training = [path for path in paths if path not in held][: size.train]
-    if not training:
+
+
+def _in_folder(folder: Path, size: Size) -> Images:
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if len(paths) <= size.test:
         raise ValueError(
             f"{folder} has {len(paths)} files: there must be more than the {size.test} test images"
         )
+    train, test = paths[: -size.test][: size.train], paths[-size.test :]
     return Images(
-        torch.stack([_square(path, size.side) for path in training]),
-        torch.stack([_square(path, size.side) for path in held[: size.test]]),
-        f"{len(training)} images of {Path(folder).name}",
+        torch.stack([_square(path, size.side) for path in train]),
+        torch.stack([_square(path, size.side) for path in test]),
+        f"{len(train)} images of {folder.name}",
+        (f"{len(test)} images of {folder.name}",) * len(test),
     )
 
 
@@ -208,7 +228,7 @@ def compute(measured: Measured, method: str, size: Size, folder: Path, seed: int
     """One cell of the table."""
     began = time.perf_counter()
     settings: dict[str, Any] = {}
-    loops: list[float] = []
+    loops: tuple[list[float], list[float]] = ([], [])
     if method == "zero_filled":
         found = measured.op.pinv(measured.test)
     elif method == "tv":
@@ -225,7 +245,8 @@ def compute(measured: Measured, method: str, size: Size, folder: Path, seed: int
         psnr=[float(PSNR(data_range=1.0)(image, truth, item_ndim=2)) for image, truth in pairs],
         ssim=[float(SSIM(data_range=1.0)(image, truth, item_ndim=2)) for image, truth in pairs],
         seconds=time.perf_counter() - began,
-        loops=loops,
+        loops=loops[0],
+        training_loops=loops[1],
         settings=settings,
     )
 
@@ -255,7 +276,7 @@ def _admm_net(
 
 def _splitting(
     measured: Measured, method: str, size: Size, folder: Path, seed: int, device: str
-) -> tuple[Tensor, list[float], dict[str, Any]]:
+) -> tuple[Tensor, tuple[list[float], list[float]], dict[str, Any]]:
     """SCAE, SNLAE or the GAN's generator, trained in the splitting and applied in it."""
     eta = 1.0 if measured.row.noise else 50.0  # without noise the data are all but exact
     rho = 0.5
@@ -274,16 +295,24 @@ def _splitting(
     network = ("snlae", size.snlae) if method == "snlae" else "scae"
     prior = _trained(measured, network, ("splitting", goal), size, folder, seed, device)
     solver = ("splitting", {"rho": rho, "eta": eta, "decay": size.decay, "loops": size.loops})
-    loops: list[float] = []
-    solution = solve(
-        measured.op,
-        prior + tv,
-        measured.test,
-        solver=solver,
-        image_range=(0.0, 1.0),
-        callback=lambda snapshot: loops.append(_psnr(snapshot.image, measured.images.test)),
-    )
-    return solution.image, loops, {"rho": rho, "eta": eta, "weight": weight, "decay": size.decay}
+
+    def applied(data: Tensor, truth: Tensor, scored: list[int]) -> tuple[Tensor, list[float]]:
+        loops: list[float] = []
+        image = solve(
+            measured.op,
+            prior + tv,
+            data,
+            solver=solver,
+            image_range=(0.0, 1.0),
+            callback=lambda snapshot: loops.append(_psnr(snapshot.image[scored], truth[scored])),
+        ).image
+        return image, loops
+
+    own = next(iter(measured.images.places().values()))
+    image, loops = applied(measured.test, measured.images.test, own)
+    some = list(range(min(len(own), len(measured.train))))
+    _, training_loops = applied(measured.train[some], measured.images.train[some], some)
+    return image, (loops, training_loops), {"rho": rho, "eta": eta, "weight": weight, "decay": size.decay}
 
 
 def _trained(
@@ -357,7 +386,12 @@ def _shipped(size: Size) -> Images:
     kspace = registry.make("dataset", "kspace_brain").data.to(torch.complex64)
     full = registry.make("operator", "mri_cartesian", mask=torch.ones(kspace.shape))
     test = _reduced(full.pinv(kspace).abs(), size.side)
-    return Images(torch.stack(pieces), test[None], "pieces of one brain slice that ships")
+    return Images(
+        torch.stack(pieces),
+        test[None],
+        "pieces of one brain slice that ships",
+        ("a slice of another scanner",),
+    )
 
 
 def _digest(images: Images, size: Size, seed: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,84 +22,121 @@ NOTE = (
 )
 
 
+CONVERGENCE = next(
+    row for row in ROWS if row.key == "radial-noise0-1of4"
+)  # the row of the publication's figure 1
+
+
 def write(cells: Sequence[Cell], images: Images, size: str, output: str | Path) -> dict[str, Any]:
     """Write table.md, table.json and convergence.png into a folder; returns what table.json holds."""
     folder = Path(output)
     by_key = {row.key: row for row in ROWS}
-    scores: dict[Row, dict[str, float]] = {}
-    for cell in cells:
-        scores.setdefault(by_key[cell.row], {})[cell.method] = cell.mean_psnr
-    lines = [_line(by_key[cell.row], cell) for cell in cells]
-    checks = [asdict(check) for check in order_checks(scores)]
-    agree = sum(check["published"] == check["here"] for check in checks)
+    groups = []
+    for group, places in images.places().items():
+        scores: dict[Row, dict[str, tuple[float, float]]] = {}
+        for cell in cells:
+            scores.setdefault(by_key[cell.row], {})[cell.method] = cell.scores(places)
+        groups.append(_group(group, len(places), scores))
     summary = {
         "experiment": "seed5",
         "size": size,
-        "images": {"train": len(images.train), "test": len(images.test), "source": images.source},
-        "rows": lines,
-        "gains": {
-            row.key: {"here": gains(mine), "published": gains(published_scores(row))}
-            for row, mine in scores.items()
-        },
-        "order": checks,
-        "order_agrees": f"{agree} of {len(checks)}",
+        "images": {"train": len(images.train), "source": images.source},
+        "test": groups,
+        "cells": [asdict(cell) for cell in cells],
         "note": NOTE,
         "environment": environment(),
     }
     with written_whole(folder / "table.json") as target:
         target.write_text(json.dumps(summary, indent=1))
     with written_whole(folder / "table.md") as target:
-        target.write_text(_markdown(scores, cells, summary))
-    curves = {
-        f"{METHODS[cell.method]}, {by_key[cell.row].label}": (list(range(1, len(cell.loops) + 1)), cell.loops)
-        for cell in cells
-        if len(cell.loops) > 1
-    }
-    if curves:
-        shown = dict(list(curves.items())[:8])
+        target.write_text(_markdown(summary))
+    if curves := _curves(cells):
         with written_whole(folder / "convergence.png") as target:
-            target.write_bytes(curves_png(shown, x_label="outer loop", y_label="PSNR, dB"))
+            target.write_bytes(curves_png(curves, x_label="outer loop", y_label="PSNR, dB"))
     return summary
 
 
-def _line(row: Row, cell: Cell) -> dict[str, Any]:
-    psnr, ssim = PUBLISHED[row][list(METHODS).index(cell.method)]
+def _group(name: str, images: int, scores: Mapping[Row, Mapping[str, tuple[float, float]]]) -> dict[str, Any]:
+    """The rows of one group of test images, and how they compare with the published ones."""
+    psnr = {row: {method: values[0] for method, values in methods.items()} for row, methods in scores.items()}
+    checks = [asdict(check) for check in order_checks(psnr)]
     return {
-        "row": row.key,
-        "label": row.label,
-        "method": METHODS[cell.method],
-        "psnr": cell.mean_psnr,
-        "ssim": cell.mean_ssim,
-        "published_psnr": psnr,
-        "published_ssim": ssim,
-        "seconds": cell.seconds,
-        "settings": cell.settings,
-        "loops": cell.loops,
+        "name": name,
+        "images": images,
+        "rows": [
+            {
+                "row": row.key,
+                "label": row.label,
+                "method": METHODS[method],
+                "psnr": values[0],
+                "ssim": values[1],
+                "published_psnr": PUBLISHED[row][list(METHODS).index(method)][0],
+                "published_ssim": PUBLISHED[row][list(METHODS).index(method)][1],
+            }
+            for row, methods in scores.items()
+            for method, values in methods.items()
+        ],
+        "gains": {
+            row.key: {"here": gains(mine), "published": gains(published_scores(row))}
+            for row, mine in psnr.items()
+        },
+        "order": checks,
+        "order_agrees": sum(check["published"] == check["here"] for check in checks),
     }
 
 
-def _markdown(scores: dict[Row, dict[str, float]], cells: Sequence[Cell], summary: dict[str, Any]) -> str:
-    ssim = {(cell.row, cell.method): cell.mean_ssim for cell in cells}
-    used = [name for name in METHODS if any(name in row for row in scores.values())]
-    text = [
-        "# Splitting of deep-learning regularisation: PSNR [dB] / SSIM, here and (published)",
-        "",
-        "| masks, noise, rate | " + " | ".join(METHODS[name] for name in used) + " |",
-        "|---" * (len(used) + 1) + "|",
-    ]
-    for row, mine in scores.items():
-        entries = []
-        for name in used:
-            psnr, similarity = PUBLISHED[row][list(METHODS).index(name)]
-            here = f"{mine[name]:.2f} / {ssim[row.key, name]:.2f}" if name in mine else "-"
-            entries.append(f"{here} ({psnr:.2f} / {similarity:.2f})")
-        text.append(f"| {row.label} | " + " | ".join(entries) + " |")
-    text += ["", NOTE, "", f"Order of the methods as published in {summary['order_agrees']} comparisons:", ""]
-    text += [
-        f"- {check['statement']}: published {_yes(check['published'])}, here {_yes(check['here'])}"
-        for check in summary["order"]
-    ]
-    return "\n".join(text) + "\n"
+def _curves(cells: Sequence[Cell]) -> dict[str, tuple[list[int], list[float]]]:
+    """PSNR against outer loop in the row of the publication's figure, of test and training images."""
+    with_loops = [cell for cell in cells if len(cell.loops) > 1]
+    keys = {cell.row for cell in with_loops}
+    shown = CONVERGENCE.key if CONVERGENCE.key in keys else min(keys, default="")
+    curves = {}
+    for cell in with_loops:
+        if cell.row == shown:
+            for images, psnr in (("test", cell.loops), ("training", cell.training_loops)):
+                curves[f"{METHODS[cell.method]}, {images} images"] = (list(range(1, len(psnr) + 1)), psnr)
+    return curves
+
+
+def _markdown(summary: Mapping[str, Any]) -> str:
+    text = ["# Splitting of deep-learning regularisation: PSNR [dB] / SSIM, here and (published)"]
+    for group in summary["test"]:
+        names = list(dict.fromkeys(line["method"] for line in group["rows"]))
+        table: dict[str, dict[str, str]] = {}
+        gained: dict[str, dict[str, str]] = {}
+        for line in group["rows"]:
+            table.setdefault(line["label"], {})[line["method"]] = (
+                f"{line['psnr']:.2f} / {line['ssim']:.2f} "
+                f"({line['published_psnr']:.2f} / {line['published_ssim']:.2f})"
+            )
+            both = group["gains"][line["row"]]
+            method = next(name for name, words in METHODS.items() if words == line["method"])
+            if method in both["here"]:
+                gained.setdefault(line["label"], {})[line["method"]] = (
+                    f"{both['here'][method]:+.2f} ({both['published'][method]:+.2f})"
+                )
+        text += ["", f"## Tested on: {group['name']}", "", *_table("masks, noise, rate", names, table)]
+        if gained:
+            text += ["", "Gains over zero-filling [dB], here and (published):", ""]
+            text += _table("masks, noise, rate", names[1:], gained)
+        text += [
+            "",
+            f"Order of the methods as published in {group['order_agrees']} of {len(group['order'])}:",
+            "",
+        ]
+        text += [
+            f"- {check['statement']}: published {_yes(check['published'])}, here {_yes(check['here'])}"
+            for check in group["order"]
+            if check["published"] != check["here"]
+        ]
+    return "\n".join([*text, "", summary["note"]]) + "\n"
+
+
+def _table(corner: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> list[str]:
+    lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for label, entries in rows.items():
+        lines.append(f"| {label} | " + " | ".join(entries.get(name, "-") for name in columns) + " |")
+    return lines
 
 
 def _yes(value: bool) -> str:
