@@ -71,8 +71,7 @@ def test_the_noise_is_that_of_the_publication(noise: int) -> None:
     """Both parts of every measured sample have the standard deviation 0.1; nothing else is measured."""
     row = next(row for row in ROWS if row.key == f"random_2d-noise{noise}-1of3")
     measured = seed5.measure(row, images())
-    op = measured.op
-    clean = torch.stack([op(image.to(torch.complex64)) for image in measured.images.train])
+    clean = torch.stack([measured.op(image.to(torch.complex64)) for image in measured.images.train])
     error, mask = measured.train - clean, measured.op.mask.bool()
     assert not bool(error[..., ~mask].any())
     spread = torch.view_as_real(error[..., mask]).std()
