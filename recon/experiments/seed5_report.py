@@ -72,14 +72,12 @@ def _group(name: str, images: int, scores: Mapping[Row, Mapping[str, tuple[float
                 "ssim": values[1],
                 "published_psnr": PUBLISHED[row][list(METHODS).index(method)][0],
                 "published_ssim": PUBLISHED[row][list(METHODS).index(method)][1],
+                "gain": gains(psnr[row]).get(method),
+                "published_gain": gains(published_scores(row)).get(method),
             }
             for row, methods in scores.items()
             for method, values in methods.items()
         ],
-        "gains": {
-            row.key: {"here": gains(mine), "published": gains(published_scores(row))}
-            for row, mine in psnr.items()
-        },
         "order": checks,
         "order_agrees": sum(check["published"] == check["here"] for check in checks),
     }
@@ -109,26 +107,22 @@ def _markdown(summary: Mapping[str, Any]) -> str:
                 f"{line['psnr']:.2f} / {line['ssim']:.2f} "
                 f"({line['published_psnr']:.2f} / {line['published_ssim']:.2f})"
             )
-            both = group["gains"][line["row"]]
-            method = next(name for name, words in METHODS.items() if words == line["method"])
-            if method in both["here"]:
+            if line["gain"] is not None:
                 gained.setdefault(line["label"], {})[line["method"]] = (
-                    f"{both['here'][method]:+.2f} ({both['published'][method]:+.2f})"
+                    f"{line['gain']:+.2f} ({line['published_gain']:+.2f})"
                 )
         text += ["", f"## Tested on: {group['name']}", "", *_table("masks, noise, rate", names, table)]
         if gained:
             text += ["", "Gains over zero-filling [dB], here and (published):", ""]
             text += _table("masks, noise, rate", names[1:], gained)
+        others = [check for check in group["order"] if check["published"] != check["here"]]
         text += [
             "",
-            f"Order of the methods as published in {group['order_agrees']} of {len(group['order'])}:",
+            f"Two methods are in the published order in {group['order_agrees']} of {len(group['order'])} comparisons"
+            + ("; not in:" if others else "."),
             "",
         ]
-        text += [
-            f"- {check['statement']}: published {_yes(check['published'])}, here {_yes(check['here'])}"
-            for check in group["order"]
-            if check["published"] != check["here"]
-        ]
+        text += [f"- {check['statement']}: here {'yes' if check['here'] else 'no'}" for check in others]
     return "\n".join([*text, "", summary["note"]]) + "\n"
 
 
@@ -137,7 +131,3 @@ def _table(corner: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, 
     for label, entries in rows.items():
         lines.append(f"| {label} | " + " | ".join(entries.get(name, "-") for name in columns) + " |")
     return lines
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
