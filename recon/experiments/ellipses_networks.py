@@ -75,7 +75,7 @@ def run(
 
     Args:
         size: how much is trained.
-        output: folder: ``<network>.json`` holds the scores, ``models/<network>`` the model.
+        output: folder: ``<network>.json`` holds the scores, ``models/<digest>/<network>`` the model.
         networks: of `PUBLISHED`.
         seed: of the training.
         device: to train on.
@@ -93,7 +93,7 @@ def run(
                 report(f"simulating {size.train} scans")
                 training = ellipses.scan(size.train, part="train")
             report(f"training {name}")
-            row = _trained(name, size, training, test, folder / "models" / name, seed, device)
+            row = _trained(name, size, training, test, folder / "models" / digest / name, seed, device)
             with written_whole(path) as target:
                 target.write_text(json.dumps({"digest": digest, **asdict(row)}, indent=1))
         rows.append(row)

@@ -182,7 +182,7 @@ def run(
     Args:
         images: from `read_images`.
         size: how much is trained.
-        output: folder; the cells lie in ``cells/``, trained networks in ``models/``.
+        output: folder; the cells lie in ``cells/``, trained networks in ``models/<digest>/``.
         rows: of the table.
         methods: keys of `METHODS`.
         seed: of noise, initial weights and training.
@@ -199,7 +199,8 @@ def run(
             cell = _stored(path, digest)
             if cell is None:
                 report(f"{row.label}: {METHODS[method]}")
-                cell = compute(measured, method, size, folder / "models" / row.key / method, seed, device)
+                model = folder / "models" / digest / row.key / method  # other images, sizes or seeds: another training
+                cell = compute(measured, method, size, model, seed, device)
                 with written_whole(path) as target:
                     target.write_text(json.dumps({"digest": digest, **asdict(cell)}, indent=1))
             cells.append(cell)
