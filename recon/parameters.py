@@ -241,6 +241,20 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
     return name, arguments
 
 
+def split_sum(text: str) -> list[str]:
+    """Split specs joined by ``+``; one inside brackets or quotes, or before a digit, belongs to a value.
+
+    >>> split_sum("tv:weight=1e+3 + wavelet")
+    ['tv:weight=1e+3', 'wavelet']
+
+    Raises SpecError where nothing is to the left or the right of a ``+``.
+    """
+    parts = [part.strip() for part in _split(text, text, "+")]
+    if "" in parts or text.rstrip().endswith("+"):
+        raise SpecError(f"a name is missing in {text!r}; write name, or name + name")
+    return parts
+
+
 def values_of(text: str) -> list[str]:
     """Split ``"a,(b,c)"`` at its outer commas into values, still as text.
 
@@ -638,8 +652,11 @@ def _shown(value: Any) -> str:
 # Text
 
 
-def _split(text: str, whole: str) -> list[str]:
-    """Split at the commas outside brackets and quotes; an empty last part (a trailing comma) is dropped."""
+def _split(text: str, whole: str, separator: str = ",") -> list[str]:
+    """Split at separators outside brackets and quotes; an empty last part (a trailing separator) is dropped.
+
+    A ``+`` before a digit is one of a number, ``1e+3``, and separates nothing.
+    """
     parts, start, closing, quote, before = [], 0, [], "", ","
     for position, letter in enumerate(text):
         if quote:
@@ -653,7 +670,7 @@ def _split(text: str, whole: str) -> list[str]:
                 raise SpecError(
                     f"unexpected {letter!r} in {whole!r}; put quotes around a text that contains it"
                 )
-        elif letter == "," and not closing:
+        elif letter == separator and not closing and not (letter == "+" and text[position + 1 :][:1].isdigit()):
             parts.append(text[start:position])
             start = position + 1
         before = letter if not letter.isspace() else before

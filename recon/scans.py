@@ -106,18 +106,10 @@ def solve_file(file: Path, options: ScanOptions, **others: Any) -> Solution:
 
 
 def made_prior(prior: Prior | str | Sequence[str] | None) -> Prior | None:
-    """The prior, made of its name or as the sum of several."""
-    if prior is None or isinstance(prior, Prior):
-        return prior
-    total: Prior | None = None
-    for name in [prior] if isinstance(prior, str) else prior:
-        if "+" in name.partition(":")[0] and "/" not in name:
-            raise ValueError(
-                f"the prior {name!r} names several: give one at a time, as in --prior tv --prior nonnegative"
-            )
-        made: Prior = making.prior(name)
-        total = made if total is None else total + made
-    return total
+    """The prior, made of its name or as the sum of several; no name is no prior."""
+    if not prior or isinstance(prior, Prior):
+        return prior or None
+    return making.sum_of([making.prior(name) for name in ([prior] if isinstance(prior, str) else prior)])
 
 
 def stopping_rule(default: StoppingRule, limits: Mapping[str, Any]) -> StoppingRule:

@@ -59,7 +59,7 @@ def solve(
     Args:
         op: forward operator: an object, a name, ``("name", {arguments})`` or ``"name:argument=value"``; or a
             `Problem`, which holds its own data.
-        prior: prior in the same forms, or None for none.
+        prior: prior in the same forms, several as ``"tv:weight=1e-3 + nonnegative"``, or None for none.
         y: data ``(*batch, *range_shape)``; every item of a batch is solved for itself, all at once.
         solver: an algorithm, a name, or ``"auto"``: direct without a prior, DIP for generators, feedforward
             for a network trained end to end, HQS for a denoiser of any noise level, else mostly ADMM, unless a plugin
