@@ -16,6 +16,7 @@ from recon.problem import Problem
 from recon.runner import STOPPED, Snapshot, run
 from recon.solvers.algorithm import Algorithm
 from recon.stopping import Progress, StoppingRule, TimeLimit
+from recon.value_ranges import warn_of_other_unit
 from recon.weight import Watch, WeightChoice
 
 
@@ -47,6 +48,8 @@ class ItemSolver:
         """Solve a group of items; the first one's time counts from the call of `solve`."""
         before = group.seconds_before if group.first else time.perf_counter() - self.began
         file = None if self.checkpoint is None else group.file(self.checkpoint)
+        if not group.first:
+            warn_of_other_unit(problem)
         state, rounds, ended = None, [], group.ended
         if not ended and searches_weight(self.algorithm, problem) and not (file and holds_run(file)):
             self._tell(group, 0, "search for the weight")

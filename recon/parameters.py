@@ -670,7 +670,9 @@ def _split(text: str, whole: str, separator: str = ",") -> list[str]:
                 raise SpecError(
                     f"unexpected {letter!r} in {whole!r}; put quotes around a text that contains it"
                 )
-        elif letter == separator and not closing and not (letter == "+" and text[position + 1 :][:1].isdigit()):
+        elif (
+            letter == separator and not closing and not (letter == "+" and text[position + 1 :][:1].isdigit())
+        ):
             parts.append(text[start:position])
             start = position + 1
         before = letter if not letter.isspace() else before

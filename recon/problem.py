@@ -39,6 +39,7 @@ class Term:
         wanted = prior.value_range if isinstance(prior, Denoiser) else None
         if isinstance(prior, Denoiser) and (image_range is None or prior.end_to_end):
             image_range = prior.image_range or image_range
+        self.image_range = None if image_range is None else (float(image_range[0]), float(image_range[1]))
         if wanted is not None:
             if image_range is None:
                 raise ValueError(

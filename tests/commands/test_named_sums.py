@@ -43,8 +43,13 @@ def test_every_command_takes_it(scan: Path, tmp_path: Path) -> None:
 def test_a_stack_takes_it_in_slabs(disc: torch.Tensor, tmp_path: Path) -> None:
     ct = recon.operator("ct_parallel", shape=disc.shape, angles=18)
     stack = recon.Problem(ct, ct(torch.stack([disc, disc / 2]))).save(tmp_path / "stack.h5")
-    for name, priors in {"a": ["--prior", SUM], "b": ["--prior", "tv:weight=1e-2", "--prior", "nonnegative"]}.items():
-        assert main(["slabs", str(stack), *priors, "-o", str(tmp_path / f"{name}.h5"), "--iterations", "5"]) == 0
+    for name, priors in {
+        "a": ["--prior", SUM],
+        "b": ["--prior", "tv:weight=1e-2", "--prior", "nonnegative"],
+    }.items():
+        assert (
+            main(["slabs", str(stack), *priors, "-o", str(tmp_path / f"{name}.h5"), "--iterations", "5"]) == 0
+        )
     first, second = (recon.Solution.load(tmp_path / name).image for name in ("a.h5", "b.h5"))
     assert torch.equal(first, second) and first.shape == (2, 24, 24)
 
