@@ -14,7 +14,7 @@ from recon.checkpoint import SearchCheckpoint, holds_run
 from recon.groups import Group, Solved
 from recon.problem import Problem
 from recon.runner import STOPPED, Snapshot, run
-from recon.solvers.algorithm import Algorithm
+from recon.solvers.algorithm import Algorithm, looks_at
 from recon.stopping import Progress, StoppingRule, TimeLimit
 from recon.value_ranges import warn_of_other_unit
 from recon.weight import Watch, WeightChoice
@@ -120,7 +120,7 @@ class ItemSolver:
 
 def searches_weight(algorithm: Algorithm, problem: Problem) -> bool:
     """Whether a weight is to be found: a prior has an automatic one, and the algorithm depends on it."""
-    return getattr(algorithm, "weighted", True) and any(term.automatic for term in problem.terms)
+    return looks_at(algorithm, "weight") and any(term.automatic for term in problem.terms)
 
 
 class _Clock:

@@ -25,7 +25,7 @@ from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
 from recon.runner import INTERRUPTED, STOPPED, Snapshot
 from recon.solution import Solution
-from recon.solvers.algorithm import Algorithm, own_stop
+from recon.solvers.algorithm import Algorithm, own_stop, refuse_unused
 from recon.stopping import MaxIterations, StoppingRule
 from recon.weight_rules import RULES, is_rule, searcher
 
@@ -89,8 +89,8 @@ def solve(
             rounding. None: what `RECON_MEMORY` says, else most of what is free.
 
     Raises:
-        ShapeError, TypeError, ValueError, LookupError: anything that does not fit, before the first
-            iteration.
+        ShapeError, TypeError, ValueError, LookupError: anything that does not fit, or that the solver cannot look at
+            (a weight for a network that is applied once), before the first iteration.
         OutOfMemoryError: not even one item fits; it says what would.
         DivergenceError: NaN or a rising objective; it holds the last good image.
         NoCornerError: ``weight="lcurve"`` where the L-curve has none.
@@ -103,6 +103,7 @@ def solve(
     problem = lifted(stated)
     choice_of_solver = chosen_solver(solver, problem)
     algorithm = choice_of_solver.algorithm
+    refuse_unused(algorithm, weight=weight, stop=stop, x0=x0)
     getattr(algorithm, "check", lambda _problem: None)(problem)
     rule = own_stop(algorithm, problem) if stop is None else stop
     if not isinstance(rule, StoppingRule):

@@ -33,7 +33,12 @@ class Feedforward:
             k-space take their places again (Hyun et al. 2018, Phys. Med. Biol. 63, 135007).
     """
 
-    weighted = False  # nothing here depends on a prior's weight: none is searched for
+    unused = {  # noqa: RUF012
+        "weight": "applies a network once, whose image no weight changes (the noise level that a denoiser is told is "
+        "'feedforward:sigma=...')",
+        "stop": "takes one step",
+        "x0": "starts from the direct reconstruction or the data, as the network was trained",
+    }
 
     def __init__(
         self,

@@ -84,10 +84,3 @@ def test_fewer_than_two_solves_tell_nothing(
 ) -> None:
     assert main(["solve", str(scan), "--prior", "tv", "-o", str(tmp_path / "o"), "--uncertainty", "1"]) == 2
     assert "uncertainty" in capsys.readouterr().err
-
-
-def test_several_priors_in_one_name_are_told_how(
-    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["solve", str(scan), "--prior", "tv+nonnegative", "-o", str(tmp_path / "o")]) == 1
-    assert "--prior tv --prior nonnegative" in capsys.readouterr().err
