@@ -11,7 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recon.commands.existing import check_folder
-from recon.commands.solve import _image_range, _limits, _memory, _weight
+from recon.commands.options import (
+    Again,
+    Device,
+    Fidelity,
+    Force,
+    ImageRange,
+    Iterations,
+    Memory,
+    NoiseLevel,
+    Prior,
+    Scheduler,
+    Seed,
+    Solver,
+    TimeLimit,
+    Tolerance,
+    Weight,
+    Workers,
+    given,
+)
 from recon.terminal import FAILED, INTERRUPTED, AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
@@ -31,65 +49,23 @@ def batch_command(
             "-o", "--output", metavar="FOLDER", help="The folder for the results, one inside for a scan."
         ),
     ],
-    prior: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SPEC",
-            help="Prior, such as tv (recon list priors); several are summed. Direct without one.",
-        ),
-    ] = None,
-    solver: Annotated[
-        str, typer.Option(metavar="SPEC", help="Algorithm, such as admm:rho=0.5 (recon list solvers).")
-    ] = "auto",
-    weight: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER|auto", help="Weight of the prior; the prior's own unless given."),
-    ] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, metavar="N", help="Most iterations.")] = None,
-    tolerance: Annotated[
-        float | None, typer.Option(metavar="T", help="Relative tolerance that counts as converged.")
-    ] = None,
-    time_limit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Most wall time for a scan: 90s, 5min, 2h.")
-    ] = None,
-    fidelity: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC", help="Data term, such as pwls:photons=1e4; each problem's own unless given."
-        ),
-    ] = None,
-    noise_level: Annotated[
-        float | None,
-        typer.Option(min=0.0, metavar="STD", help="Noise standard deviation of the data of all scans."),
-    ] = None,
-    image_range: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help="Range of the images' values, for learned priors."),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="A running dask scheduler, tcp://host:8786; its workers must see the same files under the same names.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Worker processes on this machine; one a core unless given."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="DEVICE", help="Where the workers solve: cpu, cuda, cuda:1.")
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Most memory that a worker uses for a scan, such as 4GiB."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    prior: Prior = None,
+    solver: Solver = "auto",
+    weight: Weight = None,
+    iterations: Iterations = None,
+    tolerance: Tolerance = None,
+    time_limit: TimeLimit = None,
+    fidelity: Fidelity = None,
+    noise_level: NoiseLevel = None,
+    image_range: ImageRange = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    device: Device = None,
+    memory: Memory = None,
+    seed: Seed = 0,
     report: Annotated[bool, typer.Option("--report", help="Also write a report.html for each scan.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Solve scans that are finished too.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that holds other things.")
-    ] = False,
+    again: Again = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Reconstruct every scan of a study.
@@ -105,21 +81,20 @@ def batch_command(
     with redirect_stdout(sys.stderr):
         from recon.study import solve_all
 
-        limits = _limits(iterations, tolerance, time_limit)
         check_folder(output, lambda folder: (folder / "batch.json").is_file(), force=force)
         result = solve_all(
             study,
             output,
             prior,
             solver=solver,
-            weight=_weight(weight),
+            weight=weight,
             fidelity=fidelity,
             noise_level=noise_level,
-            image_range=_image_range(image_range),
-            limits=limits,
+            image_range=image_range,
+            limits=given(iterations=iterations, tolerance=tolerance, time_limit=time_limit),
             seed=seed,
             device=device,
-            memory=_memory(memory),
+            memory=memory,
             scheduler=scheduler,
             workers=workers,
             report=report,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from recon.commands.solve import usable_device
+from recon.commands.options import usable_device
 from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 

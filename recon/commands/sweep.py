@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recon.commands.options import Again, Device, Force, Output, Scheduler, Workers
 from recon.terminal import FAILED, INTERRUPTED, AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def sweep_command(
             metavar="FILE", help="A sweep as TOML, or a problem of `recon simulate` or `Problem.save`."
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the results.")
-    ],
+    output: Output,
     vary: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,7 +36,9 @@ def sweep_command(
     ] = None,
     prior: Annotated[
         list[str] | None,
-        typer.Option(metavar="SPEC", help="Prior of the base configuration; several are summed."),
+        typer.Option(
+            metavar="SPEC", help="Prior of the base configuration, such as dip or 'dip + tv'; all are summed."
+        ),
     ] = None,
     solver: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Algorithm of the base configuration.")
@@ -65,21 +66,11 @@ def sweep_command(
             help="Peak of PSNR, of image and data; the largest magnitude of each unless given.",
         ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="DEVICE", help="Where to solve: cpu, cuda, cuda:1.")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Worker processes on this machine; one a core unless given."),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="A running dask scheduler, tcp://host:8786."),
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Repeat runs that are finished too.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that holds other things.")
-    ] = False,
+    device: Device = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    again: Again = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Vary parameters of prior, solver, operator or noise, and see what becomes of the image.

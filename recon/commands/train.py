@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recon.commands.existing import check_folder
+from recon.commands.options import Force, Seed, read_range
 from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ def train_command(
         typer.Option(metavar="NAMES", help="Of flip, turns, rotate, translate, scale, negate; with commas."),
     ] = None,
     image_range: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help="Range of the images' values; measured unless given."),
+        Any,
+        typer.Option(
+            parser=read_range, metavar="LOW,HIGH", help="Range of the images' values; measured unless given."
+        ),
     ] = None,
     clip: Annotated[float | None, typer.Option(metavar="NORM", help="Largest norm of the gradient.")] = None,
     accumulate: Annotated[int, typer.Option(min=1, metavar="N", help="Batches that make one step.")] = 1,
@@ -81,15 +84,13 @@ def train_command(
         int, typer.Option(min=1, metavar="N", help="How many; torchrun's own number under torchrun.")
     ] = 1,
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read images.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    seed: Seed = 0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's files too.")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Keep weights as float16.")] = False,
     anew: Annotated[bool, typer.Option("--anew", help="Begin again rather than go on.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that holds other things.")
-    ] = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a network and keep it as a model: weights, model card, log and checkpoints in a folder.
@@ -109,7 +110,7 @@ def train_command(
             loss=loss,
             noise=noise,
             validation=_validation(validation),
-            image_range=None if image_range is None else _bounds(image_range),
+            image_range=image_range,
             augment=augment,
             patch=patch,
             epochs=epochs,
@@ -147,14 +148,6 @@ def _validation(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def _bounds(text: str) -> tuple[float, float]:
-    from recon.commands.solve import _image_range
-
-    bounds = _image_range(text)
-    assert bounds is not None
-    return bounds
 
 
 def _print(prior: LearnedPrior, output: Path) -> None:
