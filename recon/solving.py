@@ -242,7 +242,7 @@ def weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
     if len(chosen) > 1 and weight != "auto":
         raise ValueError(
             f"weight={weight} fits several priors ({', '.join(type(m).__name__ for m in chosen)}): "
-            "give each its own, as in TotalVariation(1e-3) + L1(1e-4)"
+            "give each its own, as in 'tv:weight=1e-3 + l1:weight=1e-4'"
         )
     for member in chosen:
         member.weight = weight

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +32,7 @@ from recon.commands.options import (
     Workers,
     given,
 )
+from recon.commands.wording import typist
 from recon.terminal import FAILED, INTERRUPTED, AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 
 def batch_command(
+    context: typer.Context,
     study: Annotated[
         Path,
         typer.Argument(
@@ -99,20 +103,20 @@ def batch_command(
             workers=workers,
             report=report,
             again=again,
-            tell=_tell,
+            tell=partial(_tell, typist(context.command)),
         )
     if as_json:
         print_json(_as_dict(result))
     else:
-        _print(result)
+        _print(result, typist(context.command))
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.failed:
         raise typer.Exit(FAILED)
 
 
-def _tell(scan: Scan, done: int, total: int) -> None:
-    said = scan.error if scan.status == "failed" else f"{scan.reason}, {scan.seconds:.2f} s"
+def _tell(typed: Callable[[str], str], scan: Scan, done: int, total: int) -> None:
+    said = typed(scan.error) if scan.status == "failed" else f"{scan.reason}, {scan.seconds:.2f} s"
     typer.echo(f"{done}/{total} {scan.name}: {scan.status}, {said}", err=True)
 
 
@@ -125,7 +129,7 @@ def _as_dict(study: Study) -> dict[str, object]:
     }
 
 
-def _print(study: Study) -> None:
+def _print(study: Study, typed: Callable[[str], str]) -> None:
     metrics = list(dict.fromkeys(name for scan in study.scans for name in scan.scores))
     table = new_table("scan", "status", *metrics, "iterations", "seconds", "stopped by")
     for scan in study.scans:
@@ -134,7 +138,7 @@ def _print(study: Study) -> None:
         if scan.status == "finished":
             facts = [str(scan.iterations), f"{scan.seconds:.2f}", scan.reason]
         else:
-            facts = ["", "", scan.error]
+            facts = ["", "", typed(scan.error)]
         add_row(table, scan.name, status, *scores, *facts)
     console().print(table)
     typer.echo(f"written: {study.output}: batch.json, batch.csv, index.html")

@@ -13,7 +13,8 @@ from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 def benchmark_command(
     name: Annotated[
-        Literal["ellipses", "lodopab"], typer.Argument(help="Which benchmark: ellipses or lodopab.")
+        Literal["ellipses", "lodopab"],
+        typer.Argument(metavar="NAME", help="Which benchmark: ellipses or lodopab."),
     ],
     prior: Annotated[
         list[str] | None,

@@ -14,8 +14,9 @@ def experiment_command(
     name: Annotated[
         Literal["seed5", "ellipses"],
         typer.Argument(
+            metavar="NAME",
             help="seed5: splitting of deep-learning regularisation from inversion (Liu, Kuang and Zhang 2018); "
-            "ellipses: networks trained on the Ellipses benchmark."
+            "ellipses: networks trained on the Ellipses benchmark.",
         ),
     ],
     output: Annotated[

@@ -29,6 +29,7 @@ from recon.commands.options import (
     usable_device,
 )
 from recon.commands.scores import metrics_for, score_as_dict, score_row
+from recon.commands.wording import typist
 from recon.parameters import plain
 from recon.terminal import INTERRUPTED, AsJson, add_row, console, new_table, print_json
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 
 def solve_command(
+    context: typer.Context,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A problem: of `recon simulate` or `Problem.save`.")
     ],
@@ -122,7 +124,7 @@ def solve_command(
     else:
         _print(solution, scores, unit, written)
         if explain:
-            typer.echo(f"\n{solution.explain()}")
+            typer.echo(f"\n{typist(context.command)(solution.explain())}")
     if runner.INTERRUPTED in solution.reasons:
         raise typer.Exit(INTERRUPTED)
 

@@ -203,7 +203,7 @@ def check_priors(problem: Problem) -> None:
     if len(generators) != 1:
         raise ValueError(
             f"solver='dip' fits one generator as prior, got {len(generators)}: use the prior 'dip', alone or in a "
-            "sum such as recon.prior('dip') + recon.prior('tv')"
+            "sum such as 'dip + tv'"
         )
     for member in members:
         if isinstance(member, Denoiser):
