@@ -22,7 +22,7 @@ from recon import commands, registry
 from recon.commands.wording import typist, usage_in_words
 from recon.discovery import PluginReport, UnknownPluginError
 from recon.entries import KINDS, UnknownKindError, entry_class
-from recon.facts import PARAMETER_COLUMNS, as_dict, example_calls, item_facts, parameter_rows
+from recon.facts import as_dict, example_calls, item_facts, parameter_lines
 from recon.parameters import ArgumentNameError, ArgumentValueError, Parameter, SpecError
 from recon.registry import AmbiguousNameError, Found, Registry, UnknownNameError
 from recon.terminal import FAILED, INTERRUPTED, MISUSED, OK, AsJson, add_row, console, new_table, print_json
@@ -254,9 +254,10 @@ def _print_found(found: Found, parameters: tuple[Parameter, ...]) -> None:
         add_row(facts, label, text)
     console().print(facts)
     if parameters:
-        table = new_table(*PARAMETER_COLUMNS)
-        for row in parameter_rows(parameters):
-            add_row(table, *row)
+        table = new_table("parameter", "default", "what it is")
+        table.columns[-1].max_width = 70
+        for line in parameter_lines(parameters):
+            add_row(table, *line)
         typer.echo()
         console().print(table)
     for call in example_calls(found.entry):

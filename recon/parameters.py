@@ -309,7 +309,14 @@ def in_words(annotation: Any) -> str:
     if origin is Literal:
         return _joined([repr(value) for value in arguments])
     if _is_union(origin):
-        return _joined([in_words(member) for member in arguments])
+        members = [_bare(member) for member in arguments]
+        words = [
+            [repr(value) for value in get_args(member)]
+            if get_origin(member) is Literal
+            else [in_words(member)]
+            for member in members
+        ]
+        return _joined([word for several in words for word in several])
     if not _is_sequence(annotation):
         name = type_name(annotation)
         return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
