@@ -51,11 +51,11 @@ def parameter_lines(parameters: Sequence[Parameter]) -> list[tuple[str, str, str
         parameters, parameter_rows(parameters), strict=True
     ):
         kind = in_words(parameter.annotation)
-        said = "; ".join(filter(None, [kind, f"{allowed} {unit}".strip()]))
-        has_unit = (
-            unit and isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
-        )
-        shown = f"{default} {unit}" if has_unit else default
+        if parameter.about.choices:
+            said = f"{kind}, one of {allowed}"
+        else:
+            said = "; ".join(filter(None, [kind, f"{allowed} {unit}".strip()]))
+        shown = f"{default} {unit}" if unit and isinstance(parameter.default, int | float) else default
         lines.append((name, shown, f"{description} ({said})" if description else said))
     return lines
 
