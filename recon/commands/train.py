@@ -15,6 +15,7 @@ from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
     from recon.learned import LearnedPrior
+    from recon.training.objective import Objective
 
 
 def train_command(
@@ -31,6 +32,14 @@ def train_command(
             "-o", "--output", metavar="FOLDER", help="The model's folder; a stopped training goes on."
         ),
     ],
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The true images of --data, in files of the same names; for --objective cyclegan the images of the "
+            "other kind, in files of any names.",
+        ),
+    ] = None,
     op: Annotated[
         str | None,
         typer.Option(metavar="SPEC", help="Operator that data are simulated with; of CT, HU become 1/mm."),
@@ -47,6 +56,12 @@ def train_command(
     validation: Annotated[
         str, typer.Option(metavar="PART|DATA", help="Part of the patients held out, or data of their own.")
     ] = "0.1",
+    validation_targets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="The true images of --validation, where that is a folder of inputs."
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, metavar="N", help="How often all images are seen.")] = 50,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Images of a batch.")] = 8,
     lr: Annotated[float | None, typer.Option(metavar="RATE", help="Learning rate.")] = None,
@@ -100,16 +115,20 @@ def train_command(
     """
     with redirect_stdout(sys.stderr):
         check_folder(output, _is_ours, force=force)
+        from recon.training.setup import made_objective, takes_attenuation
         from recon.training.train import train
 
+        goal = made_objective(objective, loss)
+        held = _validation(validation)
+        shown, operator = _beside(data, targets, goal, op)
         prior = train(
             network,
-            data=data,
-            op=op,
-            objective=objective,
-            loss=loss,
+            data=shown,
+            op=operator,
+            objective=goal,
             noise=noise,
-            validation=_validation(validation),
+            unit="1/mm" if takes_attenuation(op) else "",
+            validation=_held_out(held, validation_targets, op),
             image_range=image_range,
             augment=augment,
             patch=patch,
@@ -136,6 +155,41 @@ def train_command(
         print_json(prior.card)
     else:
         _print(prior, output)
+
+
+def _beside(data: str, targets: Path | None, goal: Objective, op: str | None) -> tuple[Any, Any]:
+    """What is trained on, and the operator, made where the targets say its shape."""
+    from recon.training.pairing import beside
+
+    name = type(goal).__name__.lower()
+    if targets is None:
+        if goal.unpaired:
+            raise typer.BadParameter(
+                f"{name} turns images of one kind into those of another: give these too",
+                param_hint="--targets",
+            )
+        return data, op
+    inputs_too = "input" in goal.needs or "data" in goal.needs
+    if not ("target" in goal.needs and inputs_too):
+        unseen = "its inputs" if "target" in goal.needs else "them"
+        raise typer.BadParameter(
+            f"{name} would not look at {unseen}: give what it learns from as --data alone",
+            param_hint="--targets",
+        )
+    return beside(data, targets, unpaired=goal.unpaired, op=op)
+
+
+def _held_out(held: float | str, targets: Path | None, op: str | None) -> Any:
+    """The part that is held out, or data of their own."""
+    from recon.training.pairing import beside
+
+    if targets is None:
+        return held
+    if not isinstance(held, str):
+        raise typer.BadParameter(
+            "give their inputs too, --validation FOLDER", param_hint="--validation-targets"
+        )
+    return beside(held, targets, op=op)[0]
 
 
 def _is_ours(folder: Path) -> bool:
