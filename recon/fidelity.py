@@ -112,6 +112,10 @@ class Gaussian:
             squares = squares * self.weights.to(squares)
         return squares.flatten(1).sum(1).sqrt()
 
+    def residual(self, z: Tensor, y: Tensor) -> Tensor:
+        """What the prediction z leaves of each item's data, where noise alone would leave its norm, ``(B,)``."""
+        return self.weighted_norm(z - y)
+
     def gradient(self, z: Tensor, y: Tensor) -> Tensor:
         """Gradient in z: w (z - y)."""
         return self.weighted(z - y)

@@ -113,7 +113,7 @@ def choose_weight(
             own, shifted = predicted.tensor_split(2)
             noise = sigma[here] * problem.measured_values[here].sqrt()
             part = problem.select(here)
-            residual = part.item_fidelity.weighted_norm(own - part.y).to(noise) / noise
+            residual = part.item_fidelity.residual(own, part.y).to(noise) / noise
             moved = part.item_fidelity.weighted((shifted - own) * spread(part))
             freedom = inner(probe[here], moved).to(noise) / (0.3 * sigma[here])
             target = torch.sqrt(1 - (freedom / problem.measured_values[here]).clamp(0, 0.99))

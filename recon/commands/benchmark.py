@@ -45,8 +45,8 @@ def benchmark_command(
             min=1,
             max=18,
             metavar="N",
-            help="lodopab: image, views and detector N times smaller than published; beyond 3 the coarse grid, not "
-            "the photons, limits the figures.",
+            help="lodopab: image, views, detector and photons N times smaller than published, which keeps the noise "
+            "of the image.",
         ),
     ] = None,
     device: Annotated[
