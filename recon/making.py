@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recon import registry
-from recon.parameters import parse_spec, split_sum
+from recon.parameters import SpecError, parse_spec, split_sum
 
 if TYPE_CHECKING:
     from recon.linear import LinearOperator
@@ -50,6 +50,10 @@ def prior(name: Any, /, **arguments: Any) -> Prior:
                 f"{several[0].partition(':')[0]}:{next(iter(arguments))}=... + {several[1]}"
             )
         return sum_of([prior(one) for one in several])
+    if isinstance(name, str) and "," in name.partition(":")[0] and not Path(name).exists():
+        raise SpecError(
+            f"{name!r} is no name: priors are summed by '+', as in '{' + '.join(name.split(','))}'"
+        )
     if isinstance(name, str) and (found := _model_path(name)) is not None:
         folder, given = found
         name, arguments = "learned", {"folder": folder, **given, **arguments}

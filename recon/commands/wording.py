@@ -10,12 +10,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from recon.entries import KINDS
+
 Options = Mapping[str, tuple[str, str]]
 """Name of a keyword -> the option as it is typed, and what stands for its value."""
 
 _VALUE = r"""'[^']*'|"[^"]*"|\([^()]*\)|\[[^\[\]]*\]|\.\.\.|[\w.+/%-]*"""
 _KEYWORD = re.compile(rf"(?<![\w.:,'\"])(?P<name>[a-z]\w*)=(?P<value>{_VALUE})")
-_ARGUMENT = re.compile(r"\b[a-z]+ [\w/.-]+: $")  # "prior tv: weight='x' ...": of an item, not of the command
+_ARGUMENT = re.compile(
+    rf"\b(?:{'|'.join(KINDS)}) [\w/.-]+: $"
+)  # "prior tv: weight='x' ...": of an item, no option
 
 _PYTHON_ONLY = (
     (r'fidelity=\("gaussian", \{"noise_level": ([^{}]*)\}\)', r"noise_level=\1"),
@@ -24,6 +28,7 @@ _PYTHON_ONLY = (
     (r",? or recon\.[A-Z]\w*\([^()]*\)", ""),
     (r"recon\.solve\(\.\.\., (\w+=\([^()]*\))\)", r"\1"),
     (r"\bany_operator=True when you load it", "FOLDER/:any_operator=true"),
+    (r"\blr=\[0\.001, 0\.01\]", "--vary lr=0.001,0.01"),
     (r"\bresume=False(?: \(--anew\))?", "anew=True"),
 )
 """What has no keyword of the option's name."""

@@ -138,8 +138,23 @@ def check_source(source: Any, goal: Objective, op: LinearOperator | None) -> Non
     if "input" in goal.needs and isinstance(source, Images) and op is None:
         raise ValueError(
             f"{name} starts from degraded images, but there are true images alone: give op=... (and noise=...) to "
-            "simulate data of them, or pairs (degraded, true)"
+            "simulate data of them, or pairs (degraded, true), in a terminal with --targets FOLDER"
         )
+
+
+def check_noise(noise: Any, source: Any, needs: tuple[str, ...], op: LinearOperator | None) -> None:
+    """Refuse noise that no data would be given."""
+    if noise is None:
+        return
+    if "input" not in needs and "data" not in needs:
+        why = "this objective simulates none (the level of a denoiser's is its own argument): leave noise out"
+    elif op is None:
+        why = "there is no operator to simulate them with: give op=..., or leave noise out"
+    elif isinstance(source, Pairs) and source.measured:
+        why = f"those of {source.description} are measured and have their own: leave noise out"
+    else:
+        return
+    raise ValueError(f"noise is that of simulated data, but {why}")
 
 
 def check_remembering(goal: Objective, processes: int, augment: Any, patch: int | None) -> None:

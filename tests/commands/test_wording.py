@@ -47,6 +47,7 @@ OPTIONS = {
         ("HQS(iterations='auto', first=0.3)", "HQS(iterations='auto', first=0.3)"),
         ("'tv:weight=1e-3 + l1:weight=1'", "'tv:weight=1e-3 + l1:weight=1'"),
         ("give x0=...", "give x0=..."),
+        ("a sweep needs a solver: solver='dip'", "a sweep needs a solver: --solver dip"),
     ],
 )
 def test_keywords_become_options(python: str, typed: str) -> None:
@@ -86,6 +87,10 @@ def test_no_python_is_advised(
 
 @pytest.mark.filterwarnings("default")
 def test_a_study_s_errors_too(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ["--prior", "tv", "--workers", "1", "-o", str(tmp_path / "none")]
+    for mistyped in (["--solver", "amd"], ["--fidelity", "gaus"]):  # told once, before a scan is begun
+        assert main(["batch", str(scan.parent), *wrong, *mistyped]) == 2
+    assert not (tmp_path / "none").exists() and capsys.readouterr().err.count("error:") == 2
     recon.Problem(recon.Identity((8, 8)), recon.Problem.load(scan).reference[0, :8, :8]).save(
         scan.parent / "plain.h5"
     )

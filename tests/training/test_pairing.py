@@ -138,6 +138,13 @@ def test_what_is_no_pair_is_named(
         (["--objective", "cyclegan"], 2, "give these too"),
         (["--targets", "full", "--validation-targets", "full"], 2, "--validation FOLDER"),
         (["--targets", "nowhere"], 1, "there is no folder nowhere"),
+        (
+            ["--targets", "full", "--noise", "gaussian:std=0.1"],
+            1,
+            "no operator to simulate them with: give --op",
+        ),
+        (["--objective", "denoising", "--noise", "gaussian:std=0.1"], 1, "this objective simulates none"),
+        ([], 1, "or pairs (degraded, true), in a terminal with --targets FOLDER"),
     ],
 )
 def test_half_of_what_is_needed_is_refused(
