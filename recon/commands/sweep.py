@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from recon.commands.options import Again, Device, Force, Output, Scheduler, Workers
+from recon.commands.wording import typist
 from recon.terminal import FAILED, INTERRUPTED, AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def sweep_command(
+    context: typer.Context,
     problem: Annotated[
         Path,
         typer.Argument(
@@ -79,6 +83,7 @@ def sweep_command(
     measurement and settings are those of their result. Writes table.md, table.csv, sweep.json, curves.csv, a picture
     for each variable and index.html. The exit code is 1 if a run failed.
     """
+    typed = typist(context.command)
     with redirect_stdout(sys.stderr):
         from recon.sweeps.running import sweep
 
@@ -98,12 +103,12 @@ def sweep_command(
             scheduler=scheduler,
             again=again,
             force=force,
-            tell=_tell,
+            tell=partial(_tell, typed),
         )
     if as_json:
         print_json(_as_dict(result))
     else:
-        _print(result)
+        _print(result, typed)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.failed:
@@ -130,8 +135,8 @@ def _vary(options: list[str]) -> dict[str, Any]:
     return found
 
 
-def _tell(cell: Cell, done: int, total: int) -> None:
-    said = cell.error if cell.status == "failed" else f"{cell.reason}, {cell.seconds:.1f} s"
+def _tell(typed: Callable[[str], str], cell: Cell, done: int, total: int) -> None:
+    said = typed(cell.error) if cell.status == "failed" else f"{cell.reason}, {cell.seconds:.1f} s"
     score = f", PSNR {cell.scores['psnr']:.2f} dB" if "psnr" in cell.scores else ""
     typer.echo(
         f"{done}/{total} {cell.configuration}, seed {cell.seed}: {cell.status}, {said}{score}", err=True
@@ -156,7 +161,7 @@ def _as_dict(result: Sweep) -> dict[str, Any]:
     }
 
 
-def _print(result: Sweep) -> None:
+def _print(result: Sweep, typed: Callable[[str], str]) -> None:
     from rich.markup import escape
 
     from recon.report.sweep import cell_text, columns_of, heading, summary, titles_of
@@ -168,5 +173,5 @@ def _print(result: Sweep) -> None:
         add_row(table, row["configuration"], str(row["runs"]), *(cell_text(row, name) for name in scores))
     console().print(table)
     for cell in result.failed:
-        typer.echo(f"{cell.configuration}, seed {cell.seed}: {cell.error}")
+        typer.echo(f"{cell.configuration}, seed {cell.seed}: {typed(cell.error)}")
     typer.echo(f"written: {result.output}: index.html, table.md, table.csv, sweep.json, curves.csv, pictures")
