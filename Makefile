@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 # One thread: a second one on a shared core that is busy makes OpenMP wait many times longer than it saves.
 demo: setup
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/recon demo --out demo-out
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/recon demo --output demo-out
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope

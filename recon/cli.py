@@ -19,9 +19,10 @@ from typing import Annotated, Any
 import typer
 
 from recon import commands, registry
+from recon.commands.wording import typist, usage_in_words
 from recon.discovery import PluginReport, UnknownPluginError
 from recon.entries import KINDS, UnknownKindError, entry_class
-from recon.facts import PARAMETER_COLUMNS, as_dict, example_calls, item_facts, parameter_rows
+from recon.facts import as_dict, example_calls, item_facts, parameter_lines
 from recon.parameters import ArgumentNameError, ArgumentValueError, Parameter, SpecError
 from recon.registry import AmbiguousNameError, Found, Registry, UnknownNameError
 from recon.terminal import FAILED, INTERRUPTED, MISUSED, OK, AsJson, add_row, console, new_table, print_json
@@ -48,7 +49,7 @@ app = typer.Typer(
 
 app.add_typer(commands.app)
 
-Kind = Annotated[str, typer.Argument(help=f"{', '.join(KINDS)}; singular or plural.")]
+Kind = Annotated[str, typer.Argument(metavar="KIND", help=f"{', '.join(KINDS)}; singular or plural.")]
 NoPlugin = Annotated[
     list[str] | None,
     typer.Option(
@@ -65,15 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     the thread they wait for needs, which makes a solve up to ten times slower on a machine that is not idle.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, inside a command
-    with _one_line_warnings():
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with _one_line_warnings(given):
         try:
-            code = app(
-                args=None if arguments is None else list(arguments), prog_name="recon", standalone_mode=False
-            )
+            code = app(args=given, prog_name="recon", standalone_mode=False)
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         except Exception as error:
-            code = _tell(error)
+            code = _tell(error, given)
     if code == INTERRUPTED:
         typer.secho("interrupted", fg="red", err=True)
     return code if isinstance(code, int) else OK
@@ -134,7 +134,7 @@ def list_command(kind: Kind, as_json: AsJson = False) -> None:
 @app.command("show")
 def show_command(
     kind: Kind,
-    name: Annotated[str, typer.Argument(help="A name, or dist/name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name, or dist/name.")],
     as_json: AsJson = False,
 ) -> None:
     """Show one item: what it is, the parameters it takes, and how to install what it needs.
@@ -155,15 +155,22 @@ def show_command(
         raise typer.Exit(FAILED)
 
 
-def _tell(error: Exception) -> int:
+def _as_typed(text: str, arguments: Sequence[str]) -> str:
+    """The text with the settings it names as options of the command that was called."""
+    known: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    command = next((known[argument] for argument in arguments if argument in known), None)
+    return text if command is None else typist(command)(text)
+
+
+def _tell(error: Exception, arguments: Sequence[str]) -> int:
     """Print an error in one line and return the exit code it deserves."""
     if os.environ.get("RECON_DEBUG", "") not in ("", "0"):
         traceback.print_exception(error)
-    usage = getattr(error, "format_message", None)
-    if usage is not None:  # an error of typer about the command line
-        message, code = usage(), getattr(error, "exit_code", MISUSED)
+    if hasattr(error, "format_message"):  # an error of typer about the command line
+        message, code = usage_in_words(error), getattr(error, "exit_code", MISUSED)
     else:
         message, code = _one_line(error), MISUSED if isinstance(error, _MISUSE) else FAILED
+        message = _as_typed(message, arguments)
     typer.secho(f"error: {message}", fg="red", err=True)
     return code
 
@@ -182,11 +189,12 @@ def _one_line(error: Exception) -> str:
 
 
 @contextmanager
-def _one_line_warnings() -> Iterator[None]:
+def _one_line_warnings(arguments: Sequence[str]) -> Iterator[None]:
     """Show warnings as one line on stderr, without the place in the source."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        typer.secho(f"warning: {' '.join(str(message).split())}", fg="yellow", err=True)
+        text = _as_typed(" ".join(str(message).split()), arguments)
+        typer.secho(f"warning: {text}", fg="yellow", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -246,9 +254,10 @@ def _print_found(found: Found, parameters: tuple[Parameter, ...]) -> None:
         add_row(facts, label, text)
     console().print(facts)
     if parameters:
-        table = new_table(*PARAMETER_COLUMNS)
-        for row in parameter_rows(parameters):
-            add_row(table, *row)
+        table = new_table("parameter", "default", "what it is")
+        table.columns[-1].max_width = 70
+        for line in parameter_lines(parameters):
+            add_row(table, *line)
         typer.echo()
         console().print(table)
     for call in example_calls(found.entry):

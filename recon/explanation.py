@@ -14,6 +14,7 @@ from recon.learned import LearnedPrior
 from recon.linear import Identity, LinearOperator
 from recon.priors import Denoiser, Functional, Prior
 from recon.problem import Problem, Term
+from recon.solvers.algorithm import looks_at
 from recon.stopping import RelativeChange, SmallResiduals, StoppingRule
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def facts_of(
             "weighted": problem.item_fidelity.weights is not None,
         },
         "noise": _noise(problem),
-        "priors": _priors(problem, getattr(choice.algorithm, "weighted", True)),
+        "priors": _priors(problem, looks_at(choice.algorithm, "weight")),
         "start": _start(problem),
         "solver": {"asked": choice.asked, "why": choice.why, "account": _told(choice, outcome)},
         "weight_rule": weight_rule,

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from recon.entries import Entry, Example
-from recon.parameters import Parameter, plain
+from recon.parameters import Parameter, in_words, plain
 from recon.registry import Found
 
 PARAMETER_COLUMNS = ("parameter", "type", "default", "unit", "allowed", "description")
@@ -42,6 +42,22 @@ def parameter_rows(parameters: Sequence[Parameter]) -> list[tuple[str, ...]]:
         )
         for parameter in parameters
     ]
+
+
+def parameter_lines(parameters: Sequence[Parameter]) -> list[tuple[str, str, str]]:
+    """Name, default with its unit, and all else in words, of each parameter: what a narrow terminal can show."""
+    lines = []
+    for parameter, (name, _, default, unit, allowed, description) in zip(
+        parameters, parameter_rows(parameters), strict=True
+    ):
+        kind = in_words(parameter.annotation)
+        if parameter.about.choices:
+            said = f"{kind}, one of {allowed}"
+        else:
+            said = "; ".join(filter(None, [kind, f"{allowed} {unit}".strip()]))
+        shown = f"{default} {unit}" if unit and isinstance(parameter.default, int | float) else default
+        lines.append((name, shown, f"{description} ({said})" if description else said))
+    return lines
 
 
 def example_calls(entry: Entry) -> list[str]:

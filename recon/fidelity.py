@@ -112,6 +112,10 @@ class Gaussian:
             squares = squares * self.weights.to(squares)
         return squares.flatten(1).sum(1).sqrt()
 
+    def residual(self, z: Tensor, y: Tensor) -> Tensor:
+        """What the prediction z leaves of each item's data, where noise alone would leave its norm, ``(B,)``."""
+        return self.weighted_norm(z - y)
+
     def gradient(self, z: Tensor, y: Tensor) -> Tensor:
         """Gradient in z: w (z - y)."""
         return self.weighted(z - y)
@@ -168,7 +172,8 @@ def as_fidelity(value: Any) -> Gaussian:
     if isinstance(value, Gaussian):
         return value
     from recon.emission import Emission
-    from recon.parameters import parse_spec
+    from recon.parameters import ArgumentNameError, parse_spec
+    from recon.registry import UnknownNameError
     from recon.transmission import PWLS, Poisson
 
     known: dict[str, type[Gaussian]] = {kind.name: kind for kind in (Gaussian, PWLS, Poisson, Emission)}
@@ -178,19 +183,21 @@ def as_fidelity(value: Any) -> Gaussian:
     if not (isinstance(name, str) and isinstance(arguments, Mapping)):
         raise TypeError(f"fidelity must be a name, (name, {{arguments}}) or a data term, got {value!r}")
     if name not in known:
-        raise LookupError(
+        raise UnknownNameError(
             f"there is no fidelity {name!r}{did_you_mean(name, known)} Known: {', '.join(sorted(known))}"
         )
     factory = known[name]
     accepted = inspect.signature(factory).parameters
     for key in arguments:
         if key not in accepted:
-            raise TypeError(
+            raise ArgumentNameError(
                 f"fidelity {name} has no parameter {key!r}{did_you_mean(key, accepted)} It takes {', '.join(accepted)}"
             )
     for key, parameter in accepted.items():
         if parameter.default is parameter.empty and key not in arguments:
-            raise TypeError(f"fidelity {name} needs {key}: ({name!r}, {{{key!r}: ...}})")
+            raise ArgumentNameError(
+                f"fidelity {name} needs {key}: '{name}:{key}=...', such as '{name}:{key}=1e4'"
+            )
     return factory(**{key: _number(item) for key, item in arguments.items()})
 
 

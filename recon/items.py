@@ -14,8 +14,9 @@ from recon.checkpoint import SearchCheckpoint, holds_run
 from recon.groups import Group, Solved
 from recon.problem import Problem
 from recon.runner import STOPPED, Snapshot, run
-from recon.solvers.algorithm import Algorithm
+from recon.solvers.algorithm import Algorithm, looks_at
 from recon.stopping import Progress, StoppingRule, TimeLimit
+from recon.value_ranges import warn_of_other_unit
 from recon.weight import Watch, WeightChoice
 
 
@@ -47,6 +48,8 @@ class ItemSolver:
         """Solve a group of items; the first one's time counts from the call of `solve`."""
         before = group.seconds_before if group.first else time.perf_counter() - self.began
         file = None if self.checkpoint is None else group.file(self.checkpoint)
+        if not group.first:
+            warn_of_other_unit(problem)
         state, rounds, ended = None, [], group.ended
         if not ended and searches_weight(self.algorithm, problem) and not (file and holds_run(file)):
             self._tell(group, 0, "search for the weight")
@@ -117,7 +120,7 @@ class ItemSolver:
 
 def searches_weight(algorithm: Algorithm, problem: Problem) -> bool:
     """Whether a weight is to be found: a prior has an automatic one, and the algorithm depends on it."""
-    return getattr(algorithm, "weighted", True) and any(term.automatic for term in problem.terms)
+    return looks_at(algorithm, "weight") and any(term.automatic for term in problem.terms)
 
 
 class _Clock:

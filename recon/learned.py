@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from typing import Any
 
 import torch
@@ -118,9 +117,8 @@ class LearnedPrior(Denoiser):
             from recon.provenance import describe
 
             raise ModelError(
-                f"this network was trained with {_short(self.operator['description'])}, not with "
-                f"{_short(describe('operator', op))}: train one for it, use it as a denoiser (solver='admm'), or say "
-                "any_operator=True when you load it"
+                f"this network was trained with {_told_apart(self.operator['description'], describe('operator', op))}: "
+                "train one for it, use it as a denoiser (solver='admm'), or say any_operator=True when you load it"
             )
 
     def __repr__(self) -> str:
@@ -146,9 +144,19 @@ def operator_digest(op: LinearOperator) -> str:
     return digest.hexdigest()
 
 
-def _short(description: Any) -> str:
-    if not isinstance(description, dict):
-        return str(description)
-    arguments = description.get("arguments", {})
-    text = json.dumps({key: value for key, value in arguments.items() if value is not None})
-    return f"{description.get('name', 'an operator')} {text if arguments else description.get('text', '')}"
+def _told_apart(trained: Any, given: dict[str, Any]) -> str:
+    """What differs between two descriptions of operators: ``"ct_parallel of angles=60, here angles=30"``."""
+    if not isinstance(trained, dict):
+        return f"{trained}, here {given['name']}"
+    name = trained.get("name", "an operator")
+    if name != given["name"]:
+        return f"{name}, here {given['name']}"
+    before, now = ({**about.get("arguments", {})} for about in (trained, given))
+    names = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if names:
+        sides = (", ".join(f"{key}={side.get(key)}" for key in names) for side in (before, now))
+        return f"{name} of {', here '.join(sides)}"
+    arrays = [
+        key for key, value in now.items() if str(value).endswith(" values") or str(value).startswith("array")
+    ]
+    return f"{name} of the same size, but with another {' or '.join(arrays) or 'content'}"

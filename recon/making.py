@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import operator as operator_module
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recon import registry
-from recon.parameters import parse_spec
+from recon.parameters import SpecError, parse_spec, split_sum
 
 if TYPE_CHECKING:
     from recon.linear import LinearOperator
@@ -33,15 +36,46 @@ def prior(name: Any, /, **arguments: Any) -> Prior:
     """A prior by name, as `operator`; or a trained one from its folder: ``recon.prior("model/")``.
 
     A path is what names a folder or a file that is there, or ends in ``/``; ``"model/:weight=0.1"`` has arguments.
+    Names joined by ``+`` are summed: ``"tv:weight=1e-3 + wavelet"``.
 
     Raises:
         FileNotFoundError, recon.learned.ModelError: there is no such model, or it does not fit.
+        recon.parameters.SpecError: nothing before or after a ``+``.
+        TypeError: arguments beside a sum, which do not say whose they are.
     """
+    if isinstance(name, str) and len(several := summands(name)) > 1:
+        if arguments:
+            raise TypeError(
+                f"{', '.join(arguments)} beside the sum {name!r}: say of which prior, as in "
+                f"{several[0].partition(':')[0]}:{next(iter(arguments))}=... + {several[1]}"
+            )
+        return sum_of([prior(one) for one in several])
+    if isinstance(name, str) and "," in name.partition(":")[0] and not Path(name).exists():
+        raise SpecError(
+            f"{name!r} is no name: priors are summed by '+', as in '{' + '.join(name.split(','))}'"
+        )
     if isinstance(name, str) and (found := _model_path(name)) is not None:
         folder, given = found
         name, arguments = "learned", {"folder": folder, **given, **arguments}
     made: Prior = registry.make("prior", name, **arguments)
     return made
+
+
+def sum_of(priors: Sequence[Prior]) -> Prior:
+    """The sum of one prior or more."""
+    first, *others = priors
+    return functools.reduce(operator_module.add, others, first)
+
+
+def summands(text: str) -> list[str]:
+    """The priors that a text names: ``"tv:weight=1e-3 + wavelet"`` names two.
+
+    A ``+`` inside brackets or quotes or before a digit, as in ``1e+3``, belongs to a value. A trained model whose
+    folder has one in its name is named alone.
+    """
+    if (Path(text.partition(":")[0]) / "card.json").is_file():
+        return [text]
+    return split_sum(text)
 
 
 def _model_path(name: str) -> tuple[str, dict[str, Any]] | None:

@@ -241,6 +241,20 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
     return name, arguments
 
 
+def split_sum(text: str) -> list[str]:
+    """Split specs joined by ``+``; one inside brackets or quotes, or before a digit, belongs to a value.
+
+    >>> split_sum("tv:weight=1e+3 + wavelet")
+    ['tv:weight=1e+3', 'wavelet']
+
+    Raises SpecError where nothing is to the left or the right of a ``+``.
+    """
+    parts = [part.strip() for part in _split(text, text, "+")]
+    if "" in parts or text.rstrip().endswith("+"):
+        raise SpecError(f"a name is missing in {text!r}; write name, or name + name")
+    return parts
+
+
 def values_of(text: str) -> list[str]:
     """Split ``"a,(b,c)"`` at its outer commas into values, still as text.
 
@@ -280,6 +294,42 @@ def type_name(annotation: Any) -> str:
     if origin is not None:
         return f"{origin.__name__}[{', '.join(type_name(argument) for argument in arguments)}]"
     return getattr(annotation, "__name__", str(annotation))
+
+
+def in_words(annotation: Any) -> str:
+    """What a value of this type is, for an error: ``"a number or 'auto'"``.
+
+    >>> in_words(tuple[int, int])
+    '2 whole numbers in brackets like (2,3)'
+    """
+    annotation = _bare(annotation)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in _WORDS:
+        return _WORDS[annotation]
+    if origin is Literal:
+        return _joined([repr(value) for value in arguments])
+    if _is_union(origin):
+        members = [_bare(member) for member in arguments]
+        words = [
+            [repr(value) for value in get_args(member)]
+            if get_origin(member) is Literal
+            else [in_words(member)]
+            for member in members
+        ]
+        return _joined([word for several in words for word in several])
+    if not _is_sequence(annotation):
+        name = type_name(annotation)
+        return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
+    kinds = [_bare(argument) for argument in arguments if argument is not Ellipsis]
+    fixed = (origin or annotation) is tuple and Ellipsis not in arguments and bool(kinds)
+    several, examples = _SEVERAL.get(kinds[0] if len(set(kinds)) == 1 else None, ("values", "1,2,3,4"))
+    count = len(kinds) if fixed else 2
+    shown = ",".join(examples.split(",")[:count])
+    return f"{f'{count} ' if fixed else ''}{several} in brackets like ({shown})"
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
 
 
 def plain(value: Any) -> Any:
@@ -410,7 +460,7 @@ def _convert_to_opaque(value: Any, annotation: Any) -> Any:
         return value
     guess = _guess(value)
     if isinstance(guess, str):
-        raise _MismatchError(value, f"must be {type_name(annotation)}")
+        raise _MismatchError(value, f"must be {in_words(annotation)}")
     return guess
 
 
@@ -425,7 +475,7 @@ def _convert_to_member(value: Any, annotation: Any) -> Any:
             return _convert(value, member)
         except _MismatchError as mismatch:
             inside = mismatch if mismatch.place else inside
-    raise inside or _MismatchError(value, f"must be {type_name(annotation)}")
+    raise inside or _MismatchError(value, f"must be {in_words(annotation)}")
 
 
 def _is_opaque(annotation: Any) -> bool:
@@ -470,13 +520,11 @@ def _convert_to_choice(value: Any, annotation: Any) -> Any:
 def _convert_to_sequence(value: Any, annotation: Any) -> Any:
     items = _items_of(value)
     if items is None:
-        raise _MismatchError(value, f"must be {type_name(annotation)}")
+        raise _MismatchError(value, f"must be {in_words(annotation)}")
     kind, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if kind is tuple and arguments and arguments[-1] is not Ellipsis:
         if len(items) != len(arguments):
-            raise _MismatchError(
-                value, f"must be {type_name(annotation)}: {len(arguments)} values, not {len(items)}"
-            )
+            raise _MismatchError(value, f"must be {in_words(annotation)}, not {len(items)}")
         item_types = arguments
     else:
         item_types = (arguments[0] if arguments else Any,) * len(items)
@@ -516,12 +564,12 @@ def _read_int(value: Any, given: Any) -> int:
         try:
             return int(value)
         except ValueError:
-            value = _read_float(value, given, "must be an integer")
+            value = _read_float(value, given, "must be a whole number")
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer():
         return int(float(value))
-    raise _MismatchError(given, "must be an integer")
+    raise _MismatchError(given, "must be a whole number")
 
 
 def _read_float(value: Any, given: Any, expected: str = "must be a number") -> float:
@@ -559,6 +607,23 @@ def _read_none(value: Any, given: Any) -> None:
     if value is not None and not (isinstance(value, str) and value.lower() in _NONE):
         raise _MismatchError(given, "must be none")
 
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+    os.PathLike: "a path",
+    types.NoneType: "none",
+    None: "none",
+    Any: "any value",
+}
+_SEVERAL: dict[Any, tuple[str, str]] = {
+    int: ("whole numbers", "2,3,4,5"),
+    float: ("numbers", "0.5,1,1.5,2"),
+    str: ("texts", "a,b,c,d"),
+}
 
 _READERS: dict[Any, Callable[[Any, Any], Any]] = {
     int: _read_int,
@@ -638,8 +703,11 @@ def _shown(value: Any) -> str:
 # Text
 
 
-def _split(text: str, whole: str) -> list[str]:
-    """Split at the commas outside brackets and quotes; an empty last part (a trailing comma) is dropped."""
+def _split(text: str, whole: str, separator: str = ",") -> list[str]:
+    """Split at separators outside brackets and quotes; an empty last part (a trailing separator) is dropped.
+
+    A ``+`` before a digit is one of a number, ``1e+3``, and separates nothing.
+    """
     parts, start, closing, quote, before = [], 0, [], "", ","
     for position, letter in enumerate(text):
         if quote:
@@ -653,7 +721,9 @@ def _split(text: str, whole: str) -> list[str]:
                 raise SpecError(
                     f"unexpected {letter!r} in {whole!r}; put quotes around a text that contains it"
                 )
-        elif letter == "," and not closing:
+        elif (
+            letter == separator and not closing and not (letter == "+" and text[position + 1 :][:1].isdigit())
+        ):
             parts.append(text[start:position])
             start = position + 1
         before = letter if not letter.isspace() else before

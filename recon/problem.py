@@ -39,6 +39,7 @@ class Term:
         wanted = prior.value_range if isinstance(prior, Denoiser) else None
         if isinstance(prior, Denoiser) and (image_range is None or prior.end_to_end):
             image_range = prior.image_range or image_range
+        self.image_range = None if image_range is None else (float(image_range[0]), float(image_range[1]))
         if wanted is not None:
             if image_range is None:
                 raise ValueError(
@@ -308,8 +309,8 @@ class Problem:
         return self.operator.weights_seen(weights.expand(len(weights), *self.operator.range_shape))
 
     def residual_norm(self, x: Tensor) -> Tensor:
-        """sqrt(sum_j w_j |(A x - y)_j|^2) of each item."""
-        return self.item_fidelity.weighted_norm(self.operator(x) - self.y)
+        """What of the data each image leaves: sqrt(sum_j w_j |(A x - y)_j|^2), or what counts make of it."""
+        return self.item_fidelity.residual(self.operator(x), self.y)
 
     def objective(self, x: Tensor) -> Tensor:
         """f(A x; y) + sum_i g_i(K_i x) of each item; denoisers add nothing."""

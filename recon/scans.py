@@ -15,9 +15,7 @@ from recon.parameters import plain
 from recon.priors import Prior
 from recon.problem import Problem
 from recon.solution import Solution
-from recon.solvers.algorithm import own_stop
-from recon.solvers.direct import Direct
-from recon.solvers.feedforward import Feedforward
+from recon.solvers.algorithm import Algorithm, looks_at, own_stop
 from recon.solving import solve
 from recon.stopping import AnyOf, MaxIterations, RelativeChange, SmallResiduals, StoppingRule, TimeLimit
 
@@ -83,19 +81,13 @@ def solve_file(file: Path, options: ScanOptions, **others: Any) -> Solution:
     stated = problem.with_prior(prior)
     posed = lifted(stated)
     algorithm = chosen_solver(options.solver, posed).algorithm
-    if isinstance(algorithm, Direct | Feedforward) and options.limits:
-        direct = isinstance(algorithm, Direct)
-        what, remedy = ("direct", "give a prior") if direct else ("feedforward", "say solver='admm'")
-        raise LimitError(
-            f"{next(iter(options.limits))}: the {what} reconstruction takes one step: {remedy}, or leave the limits out"
-        )
     solution = solve(
         stated,
         prior,
         solver=options.solver,
         weight=options.weight,
         fidelity=_fidelity(problem, options.fidelity, options.noise_level),
-        stop=options.stop or stopping_rule(own_stop(algorithm, posed), options.limits),
+        stop=options.stop or limited_stop(algorithm, posed, options.limits),
         seed=options.seed,
         device=options.device,
         memory=options.memory,
@@ -106,18 +98,29 @@ def solve_file(file: Path, options: ScanOptions, **others: Any) -> Solution:
 
 
 def made_prior(prior: Prior | str | Sequence[str] | None) -> Prior | None:
-    """The prior, made of its name or as the sum of several."""
+    """The prior, made of its name or as the sum of several; no name is no prior."""
     if prior is None or isinstance(prior, Prior):
         return prior
-    total: Prior | None = None
-    for name in [prior] if isinstance(prior, str) else prior:
-        if "+" in name.partition(":")[0] and "/" not in name:
-            raise ValueError(
-                f"the prior {name!r} names several: give one at a time, as in --prior tv --prior nonnegative"
-            )
-        made: Prior = making.prior(name)
-        total = made if total is None else total + made
-    return total
+    if not prior:
+        return None
+    return making.sum_of([making.prior(name) for name in ([prior] if isinstance(prior, str) else prior)])
+
+
+def limited_stop(algorithm: Algorithm, problem: Problem, limits: Mapping[str, Any]) -> StoppingRule | None:
+    """The algorithm's own rule for a problem with its limits replaced; None without any.
+
+    Raises:
+        LimitError: limits, but nothing to iterate.
+    """
+    if not limits:
+        return None
+    if not looks_at(algorithm, "stop"):
+        name = type(algorithm).__name__.lower()
+        remedy = "give a prior" if problem.prior is None else "say solver='admm'"
+        raise LimitError(
+            f"{next(iter(limits))}: the {name} reconstruction takes one step: {remedy}, or leave the limits out"
+        )
+    return stopping_rule(own_stop(algorithm, problem), limits)
 
 
 def stopping_rule(default: StoppingRule, limits: Mapping[str, Any]) -> StoppingRule:

@@ -26,9 +26,8 @@ from recon.linear import LinearOperator, ShapeError
 from recon.memory import budget_of, free_on, in_words, size_of
 from recon.problem import Problem
 from recon.runner import INTERRUPTED, STOPPED
-from recon.scans import made_prior, stopping_rule
+from recon.scans import limited_stop, made_prior
 from recon.solution import FORMAT, Solution
-from recon.solvers.algorithm import own_stop
 from recon.solving import solve
 
 LARGEST = 512  # slices at once; more gain nothing
@@ -187,7 +186,7 @@ class _Work:
         given = dict(self.options)
         if given.get("stop") is None:
             algorithm = chosen_solver(given.get("solver", "auto"), posed).algorithm
-            given["stop"] = stopping_rule(own_stop(algorithm, posed), self.limits)
+            given["stop"] = limited_stop(algorithm, posed, self.limits)
         solution = solve(self.operator, self.prior, y, fidelity=term, checkpoint=checkpoint, **given)
         if INTERRUPTED in solution.reasons or STOPPED in solution.reasons:
             raise KeyboardInterrupt

@@ -25,7 +25,7 @@ from recon.problem import Problem, as_numbers
 from recon.provenance import describe, environment
 from recon.runner import INTERRUPTED, STOPPED, Snapshot
 from recon.solution import Solution
-from recon.solvers.algorithm import Algorithm, own_stop
+from recon.solvers.algorithm import Algorithm, own_stop, refuse_unused
 from recon.stopping import MaxIterations, StoppingRule
 from recon.weight_rules import RULES, is_rule, searcher
 
@@ -59,7 +59,7 @@ def solve(
     Args:
         op: forward operator: an object, a name, ``("name", {arguments})`` or ``"name:argument=value"``; or a
             `Problem`, which holds its own data.
-        prior: prior in the same forms, or None for none.
+        prior: prior in the same forms, several as ``"tv:weight=1e-3 + nonnegative"``, or None for none.
         y: data ``(*batch, *range_shape)``; every item of a batch is solved for itself, all at once.
         solver: an algorithm, a name, or ``"auto"``: direct without a prior, DIP for generators, feedforward
             for a network trained end to end, HQS for a denoiser of any noise level, else mostly ADMM, unless a plugin
@@ -89,8 +89,8 @@ def solve(
             rounding. None: what `RECON_MEMORY` says, else most of what is free.
 
     Raises:
-        ShapeError, TypeError, ValueError, LookupError: anything that does not fit, before the first
-            iteration.
+        ShapeError, TypeError, ValueError, LookupError: anything that does not fit, or that the solver cannot look at
+            (a weight for a network that is applied once), before the first iteration.
         OutOfMemoryError: not even one item fits; it says what would.
         DivergenceError: NaN or a rising objective; it holds the last good image.
         NoCornerError: ``weight="lcurve"`` where the L-curve has none.
@@ -103,6 +103,7 @@ def solve(
     problem = lifted(stated)
     choice_of_solver = chosen_solver(solver, problem)
     algorithm = choice_of_solver.algorithm
+    refuse_unused(algorithm, weight=weight, stop=stop, x0=x0)
     getattr(algorithm, "check", lambda _problem: None)(problem)
     rule = own_stop(algorithm, problem) if stop is None else stop
     if not isinstance(rule, StoppingRule):
@@ -241,7 +242,7 @@ def weighted(prior: Prior | None, weight: float | str | None) -> Prior | None:
     if len(chosen) > 1 and weight != "auto":
         raise ValueError(
             f"weight={weight} fits several priors ({', '.join(type(m).__name__ for m in chosen)}): "
-            "give each its own, as in TotalVariation(1e-3) + L1(1e-4)"
+            "give each its own, as in 'tv:weight=1e-3 + l1:weight=1e-4'"
         )
     for member in chosen:
         member.weight = weight

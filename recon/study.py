@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 
+from recon import registry
 from recon.archive import FormatError, read_record
 from recon.checkpoint import feed
 from recon.cluster import Answer, connected, spread
+from recon.fidelity import as_fidelity
 from recon.files import checksum, written_whole
 from recon.groups import SHARE
 from recon.memory import budget_of, free_on
@@ -179,6 +181,10 @@ def solve_all(
         memory=memory,
     )
     made_prior(options.prior)  # a mistyped name is an error of all scans: said once, before anything begins
+    if isinstance(solver, str | tuple) and solver != "auto":
+        registry.make("solver", solver)
+    if fidelity is not None:
+        as_fidelity(fidelity)
     result = Study(scans_of(study, Path(output)), Path(output).absolute(), 0.0)
     digest = options_digest(options)
     todo = {}

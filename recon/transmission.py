@@ -14,6 +14,8 @@ from recon.linear import Step
 
 _LARGEST = 50.0
 """A line integral that no scan measures: of 1e21 photons one would be left."""
+_LEAST_EXPECTED = 0.1
+"""Counts below which an expected count divides no more: an iterate that is far off may expect none where some came."""
 
 
 class PWLS(Gaussian):
@@ -146,6 +148,15 @@ class Poisson(PWLS):
         ratio = self.photons / counted.clamp_min(1e-30)
         least = torch.where(counted > 0, counted + counted * torch.log(ratio), 0)
         return (self.photons * torch.exp(-z) + counted * z - least).flatten(1).sum(1)
+
+    def residual(self, z: Tensor, y: Tensor) -> Tensor:
+        """sqrt(sum_j (N_j - m_j)^2 / m_j), m = b exp(-z): Pearson's statistic; noise makes it 1 a ray at any count.
+
+        Of the logarithm of few counts noise makes more or less: rays that no photon passed stand out.
+        """
+        expected = self.photons * torch.exp(-z)
+        squares = (self._counted(y) - expected).square() / expected.clamp_min(_LEAST_EXPECTED)
+        return squares.flatten(1).sum(1).sqrt()
 
     def gradient(self, z: Tensor, y: Tensor) -> Tensor:
         """Gradient in z: N - b exp(-z)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -146,15 +147,18 @@ def bootstrap(
         at_once: how many samples are solved as one batch; None for all. Memory grows with it.
 
     Raises:
-        ValueError: a loaded solution, which does not know its problem; fewer than two samples.
+        ValueError: a loaded solution, which does not know its problem; no whole number of samples >= 2.
     """
     problem, algorithm, stop = solution.problem, solution.algorithm, solution.stop
     if problem is None or algorithm is None or stop is None:
         raise ValueError(
             "a solution from a file does not know its problem: solve again, then ask for the uncertainty"
         )
-    if samples < 2 or (at_once is not None and at_once < 1):
-        raise ValueError(f"it takes samples >= 2 and at_once >= 1, got samples={samples}, at_once={at_once}")
+    for name, value, least in (("samples", samples, 2), ("at_once", at_once, 1), ("seed", seed, 0)):
+        if value is None and name == "at_once":
+            continue
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
     if method not in ("parametric", "residual"):
         raise ValueError(f"method must be 'parametric' or 'residual', got {method!r}")
     began = time.perf_counter()

@@ -113,7 +113,7 @@ def choose_weight(
             own, shifted = predicted.tensor_split(2)
             noise = sigma[here] * problem.measured_values[here].sqrt()
             part = problem.select(here)
-            residual = part.item_fidelity.weighted_norm(own - part.y).to(noise) / noise
+            residual = part.item_fidelity.residual(own, part.y).to(noise) / noise
             moved = part.item_fidelity.weighted((shifted - own) * spread(part))
             freedom = inner(probe[here], moved).to(noise) / (0.3 * sigma[here])
             target = torch.sqrt(1 - (freedom / problem.measured_values[here]).clamp(0, 0.99))
@@ -386,8 +386,11 @@ def _signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 def first_guess(problem: Problem, sigma: Tensor) -> Tensor:
     """Noise level times the mean column norm of sqrt(w) A: what the gradient of the data term holds of noise.
 
-    The gradient of a quadratic prior is its weight times the image: there it is divided by the image's RMS.
+    The gradient of a quadratic prior is its weight times the image: there it is divided by the image's RMS. The weight
+    of a denoiser is near the variance of the noise (see `choose_weight`).
     """
+    if any(term.automatic and isinstance(term.prior, Denoiser) for term in problem.terms):
+        return sigma.square().clamp_min(1e-30)
     guess = sigma * column_energy(problem).sqrt().to(sigma)
     automatic = [term.prior for term in problem.terms if term.automatic]
     if automatic and all(isinstance(p, Functional) and p.quadratic for p in automatic):

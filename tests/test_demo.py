@@ -50,7 +50,7 @@ def demo(
     folder = tmp_path_factory.mktemp("demo") / "out"
     printed, told = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(told):
-        assert main(["demo", "--out", str(folder), "--json"]) == 0
+        assert main(["demo", "--output", str(folder), "--json"]) == 0
     return folder, json.loads(printed.getvalue()), told.getvalue()
 
 
@@ -133,7 +133,7 @@ def test_a_folder_that_holds_other_things_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "results.json").write_text('{"format": "of somebody else"}')
-    assert main(["demo", "--out", str(tmp_path)]) == 1
+    assert main(["demo", "--output", str(tmp_path)]) == 1
     shown = capsys.readouterr()
     assert shown.err.startswith("error: ")
     assert "is not empty and holds no earlier result (results.json)" in shown.err

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recon import registry
+from recon import making
 from recon.linear import LinearOperator
 from recon.metrics import PSNR, SSIM
 from recon.priors import Generator
@@ -52,10 +52,7 @@ def solved(
 
     A generator is fitted for as many iterations as it advises, without early stopping, as published figures are.
     """
-    prior: Any = None
-    for spec in (*priors.split("+"), constraint):
-        made = registry.make("prior", spec.strip())
-        prior = made if prior is None else prior + made
+    prior = making.prior(priors) + making.prior(constraint)
     advised = [member.advice for member in prior.members if isinstance(member, Generator)]
     if advised and "iterations" in advised[0]:
         options.setdefault("stop", MaxIterations(int(advised[0]["iterations"])))

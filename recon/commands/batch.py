@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recon.commands.existing import check_folder
-from recon.commands.solve import _image_range, _limits, _memory, _weight
+from recon.commands.options import (
+    Again,
+    Device,
+    Fidelity,
+    Force,
+    ImageRange,
+    Iterations,
+    Memory,
+    NoiseLevel,
+    Prior,
+    Scheduler,
+    Seed,
+    Solver,
+    TimeLimit,
+    Tolerance,
+    Weight,
+    Workers,
+    given,
+)
+from recon.commands.wording import typist
 from recon.terminal import FAILED, INTERRUPTED, AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
@@ -19,6 +40,7 @@ if TYPE_CHECKING:
 
 
 def batch_command(
+    context: typer.Context,
     study: Annotated[
         Path,
         typer.Argument(
@@ -31,65 +53,23 @@ def batch_command(
             "-o", "--output", metavar="FOLDER", help="The folder for the results, one inside for a scan."
         ),
     ],
-    prior: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SPEC",
-            help="Prior, such as tv (recon list priors); several are summed. Direct without one.",
-        ),
-    ] = None,
-    solver: Annotated[
-        str, typer.Option(metavar="SPEC", help="Algorithm, such as admm:rho=0.5 (recon list solvers).")
-    ] = "auto",
-    weight: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER|auto", help="Weight of the prior; the prior's own unless given."),
-    ] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, metavar="N", help="Most iterations.")] = None,
-    tolerance: Annotated[
-        float | None, typer.Option(metavar="T", help="Relative tolerance that counts as converged.")
-    ] = None,
-    time_limit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Most wall time for a scan: 90s, 5min, 2h.")
-    ] = None,
-    fidelity: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC", help="Data term, such as pwls:photons=1e4; each problem's own unless given."
-        ),
-    ] = None,
-    noise_level: Annotated[
-        float | None,
-        typer.Option(min=0.0, metavar="STD", help="Noise standard deviation of the data of all scans."),
-    ] = None,
-    image_range: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help="Range of the images' values, for learned priors."),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="A running dask scheduler, tcp://host:8786; its workers must see the same files under the same names.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Worker processes on this machine; one a core unless given."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="DEVICE", help="Where the workers solve: cpu, cuda, cuda:1.")
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Most memory that a worker uses for a scan, such as 4GiB."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    prior: Prior = None,
+    solver: Solver = "auto",
+    weight: Weight = None,
+    iterations: Iterations = None,
+    tolerance: Tolerance = None,
+    time_limit: TimeLimit = None,
+    fidelity: Fidelity = None,
+    noise_level: NoiseLevel = None,
+    image_range: ImageRange = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    device: Device = None,
+    memory: Memory = None,
+    seed: Seed = 0,
     report: Annotated[bool, typer.Option("--report", help="Also write a report.html for each scan.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Solve scans that are finished too.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that holds other things.")
-    ] = False,
+    again: Again = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Reconstruct every scan of a study.
@@ -105,39 +85,38 @@ def batch_command(
     with redirect_stdout(sys.stderr):
         from recon.study import solve_all
 
-        limits = _limits(iterations, tolerance, time_limit)
         check_folder(output, lambda folder: (folder / "batch.json").is_file(), force=force)
         result = solve_all(
             study,
             output,
             prior,
             solver=solver,
-            weight=_weight(weight),
+            weight=weight,
             fidelity=fidelity,
             noise_level=noise_level,
-            image_range=_image_range(image_range),
-            limits=limits,
+            image_range=image_range,
+            limits=given(iterations=iterations, tolerance=tolerance, time_limit=time_limit),
             seed=seed,
             device=device,
-            memory=_memory(memory),
+            memory=memory,
             scheduler=scheduler,
             workers=workers,
             report=report,
             again=again,
-            tell=_tell,
+            tell=partial(_tell, typist(context.command)),
         )
     if as_json:
         print_json(_as_dict(result))
     else:
-        _print(result)
+        _print(result, typist(context.command))
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.failed:
         raise typer.Exit(FAILED)
 
 
-def _tell(scan: Scan, done: int, total: int) -> None:
-    said = scan.error if scan.status == "failed" else f"{scan.reason}, {scan.seconds:.2f} s"
+def _tell(typed: Callable[[str], str], scan: Scan, done: int, total: int) -> None:
+    said = typed(scan.error) if scan.status == "failed" else f"{scan.reason}, {scan.seconds:.2f} s"
     typer.echo(f"{done}/{total} {scan.name}: {scan.status}, {said}", err=True)
 
 
@@ -150,7 +129,7 @@ def _as_dict(study: Study) -> dict[str, object]:
     }
 
 
-def _print(study: Study) -> None:
+def _print(study: Study, typed: Callable[[str], str]) -> None:
     metrics = list(dict.fromkeys(name for scan in study.scans for name in scan.scores))
     table = new_table("scan", "status", *metrics, "iterations", "seconds", "stopped by")
     for scan in study.scans:
@@ -159,7 +138,7 @@ def _print(study: Study) -> None:
         if scan.status == "finished":
             facts = [str(scan.iterations), f"{scan.seconds:.2f}", scan.reason]
         else:
-            facts = ["", "", scan.error]
+            facts = ["", "", typed(scan.error)]
         add_row(table, scan.name, status, *scores, *facts)
     console().print(table)
     typer.echo(f"written: {study.output}: batch.json, batch.csv, index.html")

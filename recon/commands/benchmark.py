@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from recon.commands.solve import usable_device
+from recon.commands.options import usable_device
 from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 
 def benchmark_command(
     name: Annotated[
-        Literal["ellipses", "lodopab"], typer.Argument(help="Which benchmark: ellipses or lodopab.")
+        Literal["ellipses", "lodopab"],
+        typer.Argument(metavar="NAME", help="Which benchmark: ellipses or lodopab."),
     ],
     prior: Annotated[
         list[str] | None,
@@ -44,8 +45,8 @@ def benchmark_command(
             min=1,
             max=18,
             metavar="N",
-            help="lodopab: image, views and detector N times smaller than published; beyond 3 the coarse grid, not "
-            "the photons, limits the figures.",
+            help="lodopab: image, views, detector and photons N times smaller than published, which keeps the noise "
+            "of the image.",
         ),
     ] = None,
     device: Annotated[

@@ -6,21 +6,17 @@ import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from recon.commands.existing import check_folder
+from recon.commands.options import Force, Output
 from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 
 def demo_command(
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder for the results.")] = Path(
-        "demo-out"
-    ),
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that holds other things.")
-    ] = False,
+    output: Output = Path("demo-out"),
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Reconstruct real CT and MRI data and photographs.
@@ -29,14 +25,14 @@ def demo_command(
     inpainting and super-resolution, each solved directly and with total variation, in about a minute. Writes
     pictures, results.json and report.html.
     """
-    check_folder(out, _holds_demo, force=force)
+    check_folder(output, _holds_demo, force=force)
     with redirect_stdout(sys.stderr):
         from recon import demo
 
-        cases = demo.run(out, tell=lambda line: typer.echo(line, err=True))
+        cases = demo.run(output, tell=lambda line: typer.echo(line, err=True))
     if as_json:
-        record = json.loads((out / demo.RECORD).read_text("utf-8"))
-        print_json({**record, "written": str(out)})
+        record = json.loads((output / demo.RECORD).read_text("utf-8"))
+        print_json({**record, "written": str(output)})
         return
     table = new_table(*demo.COLUMNS)
     for name in demo.COLUMNS[2:]:
@@ -47,7 +43,7 @@ def demo_command(
     for line in demo.conventions(cases):
         typer.echo(line)
     typer.echo(
-        f"\nwritten: {out / 'report.html'} and the pictures {', '.join(f'{case.name}.png' for case in cases)}"
+        f"\nwritten: {output / 'report.html'} and the pictures {', '.join(f'{case.name}.png' for case in cases)}"
     )
 
 

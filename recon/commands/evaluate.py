@@ -91,9 +91,11 @@ def evaluate_command(
         list[str] | None,
         typer.Option(metavar="SPEC", help="With --shift: what to compare with, such as dip; tv without it."),
     ] = None,
-    out: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="With --shift: write the table and a plot there."),
+        typer.Option(
+            "-o", "--output", metavar="FOLDER", help="With --shift: write the table and a plot there."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -107,14 +109,14 @@ def evaluate_command(
 
         if len(result) > 1:
             raise typer.BadParameter(f"--shift measures one model, got {', '.join(result)}")
-        shift_command(result[0], image or [], op or [], noise or [], prior or [], out, as_json)
+        shift_command(result[0], image or [], op or [], noise or [], prior or [], output, as_json)
         return
     for option, value in {
         "--image": image,
         "--op": op,
         "--noise": noise,
         "--prior": prior,
-        "--out": out,
+        "--output": output,
     }.items():
         if value:
             raise typer.BadParameter(f"{option} belongs to --shift")

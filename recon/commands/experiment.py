@@ -14,12 +14,13 @@ def experiment_command(
     name: Annotated[
         Literal["seed5", "ellipses"],
         typer.Argument(
+            metavar="NAME",
             help="seed5: splitting of deep-learning regularisation from inversion (Liu, Kuang and Zhang 2018); "
-            "ellipses: networks trained on the Ellipses benchmark."
+            "ellipses: networks trained on the Ellipses benchmark.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where cells and tables are kept.")
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where cells and tables are kept.")
     ],
     data: Annotated[
         Path | None,
@@ -61,18 +62,20 @@ def experiment_command(
         for option, value in {"--data": data, "--test": test, "--row": row}.items():
             if value:
                 raise typer.BadParameter(f"{option} is not an option of the experiment ellipses")
-        _ellipses(out, size, method, seed, device, as_json)
+        _ellipses(output, size, method, seed, device, as_json)
     else:
-        _seed5(out, data, tuple(test or ()), size, row or [], method, seed, device, as_json)
+        _seed5(output, data, tuple(test or ()), size, row or [], method, seed, device, as_json)
 
 
-def _ellipses(out: Path, size: str, method: list[str] | None, seed: int, device: str, as_json: bool) -> None:
+def _ellipses(
+    output: Path, size: str, method: list[str] | None, seed: int, device: str, as_json: bool
+) -> None:
     from dataclasses import asdict
 
     from recon.experiments.ellipses_networks import PUBLISHED, SIZES, run
 
     _check_methods(method, list(PUBLISHED))
-    rows = run(SIZES[size], out, tuple(method or PUBLISHED), seed=seed, device=device, report=_tell)
+    rows = run(SIZES[size], output, tuple(method or PUBLISHED), seed=seed, device=device, report=_tell)
     if as_json:
         print_json(
             {"experiment": "ellipses", "size": asdict(SIZES[size]), "rows": [asdict(row) for row in rows]}
@@ -84,11 +87,13 @@ def _ellipses(out: Path, size: str, method: list[str] | None, seed: int, device:
         scores = (f"{row.psnr:.2f}", f"{psnr:.2f}", f"{row.ssim:.4f}", f"{ssim:.4f}", f"{row.seconds:.0f}")
         add_row(table, label, *scores)
     console().print(table)
-    typer.echo(f"{SIZES[size].train} training images; the published figures are of 32000. Written to {out}.")
+    typer.echo(
+        f"{SIZES[size].train} training images; the published figures are of 32000. Written to {output}."
+    )
 
 
 def _seed5(
-    out: Path,
+    output: Path,
     data: Path | None,
     test: tuple[Path, ...],
     size: str,
@@ -108,9 +113,9 @@ def _seed5(
     sizes = seed5.SIZES[size]
     images = seed5.read_images(sizes, data, test)
     cells = seed5.run(
-        images, sizes, out, rows, tuple(method or METHODS), seed=seed, device=device, report=_tell
+        images, sizes, output, rows, tuple(method or METHODS), seed=seed, device=device, report=_tell
     )
-    summary = seed5_report.write(cells, images, size, out)
+    summary = seed5_report.write(cells, images, size, output)
     if as_json:
         print_json(summary)
         return
@@ -128,7 +133,7 @@ def _seed5(
             )
         typer.echo(f"Tested on: {group['name']}")
         console().print(table)
-    typer.echo(f"{summary['note']} Written to {out}.")
+    typer.echo(f"{summary['note']} Written to {output}.")
 
 
 def _check_methods(method: list[str] | None, known: list[str]) -> None:

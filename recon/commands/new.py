@@ -16,8 +16,9 @@ from recon.suggestions import did_you_mean
 def new_command(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="operator, prior or solver.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the package, such as my-prior.")],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Where the package's own folder is made.")
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FOLDER", help="Where the package's own folder is made."),
     ] = Path(),
 ) -> None:
     """Write the package of a new plugin: a working example to put your own in the place of.
@@ -34,7 +35,7 @@ def new_command(
                 f"{kind!r} is none of {known}{did_you_mean(kind, KINDS)}", param_hint="KIND"
             )
         try:
-            folder = write_package(kind, name, out)
+            folder = write_package(kind, name, output)
         except NameNotPossibleError as error:
             raise typer.BadParameter(str(error), param_hint="NAME") from None
     typer.echo(f"{folder} holds {KINDS[kind].article} {kind}, its tests and all that pip needs. Next:\n")

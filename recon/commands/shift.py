@@ -15,7 +15,7 @@ def shift_command(
     operators: list[str],
     noises: list[str],
     priors: list[str],
-    out: Path | None,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Measure, write and print."""
@@ -33,8 +33,8 @@ def shift_command(
     found = measure_shift(
         model, read, operators, noises, priors or ["tv"], report=lambda text: typer.echo(text, err=True)
     )
-    if out is not None:
-        write_shift(found, out)
+    if output is not None:
+        write_shift(found, output)
     if as_json:
         print_json(summary_of(found))
         return

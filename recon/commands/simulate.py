@@ -13,6 +13,7 @@ import typer
 
 from recon.commands.existing import PROBLEM, check_file, kind_of
 from recon.commands.images import AIR, WATER, load_file
+from recon.commands.options import ForceFile, Seed
 from recon.parameters import parse_spec, plain
 from recon.terminal import AsJson, add_row, console, new_table, print_json
 
@@ -48,7 +49,7 @@ def simulate_command(
         str | None,
         typer.Option(metavar="SPEC", help="Noise model, such as poisson:photons=1e4; none without it."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the noise.")] = 0,
+    seed: Seed = 0,
     water: Annotated[
         float | None,
         typer.Option(
@@ -67,7 +68,7 @@ def simulate_command(
         str | None,
         typer.Option(metavar="SPEC", help="Reader and its options, such as matlab:variable=image."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file whatever it is.")] = False,
+    force: ForceFile = False,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a measurement and write it as a problem file.

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recon.commands.existing import PROBLEM, SOLUTION, check_file, kind_of
-from recon.commands.solve import _image_range, _limits, _memory, _weight
+from recon.commands.options import (
+    Device,
+    Fidelity,
+    ForceFile,
+    ImageRange,
+    Iterations,
+    Memory,
+    NoiseLevel,
+    Prior,
+    Seed,
+    Solver,
+    Tolerance,
+    Weight,
+    given,
+)
 from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
@@ -41,44 +55,18 @@ def slabs_command(
     slab: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Slices at once; as many as fit unless given.")
     ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Most memory to use, such as 4GiB; most of what is free unless given."
-        ),
-    ] = None,
-    prior: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SPEC", help="Prior, such as tv; several are summed. Direct without one."),
-    ] = None,
-    solver: Annotated[
-        str, typer.Option(metavar="SPEC", help="Algorithm, such as admm:rho=0.5 (recon list solvers).")
-    ] = "auto",
-    weight: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER|auto", help="Weight of the prior; the prior's own unless given."),
-    ] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, metavar="N", help="Most iterations.")] = None,
-    tolerance: Annotated[
-        float | None, typer.Option(metavar="T", help="Relative tolerance that counts as converged.")
-    ] = None,
-    fidelity: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Data term, such as pwls:photons=1e4.")
-    ] = None,
-    noise_level: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, metavar="STD", help="Noise standard deviation of the data; estimated unless given."
-        ),
-    ] = None,
-    image_range: Annotated[
-        str | None, typer.Option(metavar="LOW,HIGH", help="Range of the images' values, for learned priors.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="DEVICE", help="Where to solve: cpu, cuda, cuda:1.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file whatever it is.")] = False,
+    memory: Memory = None,
+    prior: Prior = None,
+    solver: Solver = "auto",
+    weight: Weight = None,
+    iterations: Iterations = None,
+    tolerance: Tolerance = None,
+    fidelity: Fidelity = None,
+    noise_level: NoiseLevel = None,
+    image_range: ImageRange = None,
+    device: Device = None,
+    seed: Seed = 0,
+    force: ForceFile = False,
     as_json: AsJson = False,
 ) -> None:
     """Reconstruct a volume larger than memory, slab after slab.
@@ -95,9 +83,6 @@ def slabs_command(
             raise typer.BadParameter(
                 f"{file} is no problem file: say which operator measured it", param_hint="--op"
             )
-        options: dict[str, Any] = {"solver": solver, "weight": _weight(weight), "seed": seed}
-        options |= {"image_range": _image_range(image_range), "device": device}
-        limits = _limits(iterations, tolerance, None)
         written = solve_slabs(
             file if op is None else op,
             made_prior(prior),
@@ -105,12 +90,16 @@ def slabs_command(
             output=output,
             dataset=dataset,
             slab=slab,
-            memory=_memory(memory),
+            memory=memory,
             fidelity=fidelity,
             noise_level=noise_level,
-            limits=limits,
+            limits=given(iterations=iterations, tolerance=tolerance),
             tell=_tell,
-            **options,
+            solver=solver,
+            weight=weight,
+            image_range=image_range,
+            device=device,
+            seed=seed,
         )
     facts = _facts(written)
     if as_json:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recon.commands.options import Again, Device, Force, Output, Scheduler, Workers
+from recon.commands.wording import typist
 from recon.terminal import FAILED, INTERRUPTED, AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
@@ -18,15 +22,14 @@ if TYPE_CHECKING:
 
 
 def sweep_command(
+    context: typer.Context,
     problem: Annotated[
         Path,
         typer.Argument(
             metavar="FILE", help="A sweep as TOML, or a problem of `recon simulate` or `Problem.save`."
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the results.")
-    ],
+    output: Output,
     vary: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,7 +40,9 @@ def sweep_command(
     ] = None,
     prior: Annotated[
         list[str] | None,
-        typer.Option(metavar="SPEC", help="Prior of the base configuration; several are summed."),
+        typer.Option(
+            metavar="SPEC", help="Prior of the base configuration, such as dip or 'dip + tv'; all are summed."
+        ),
     ] = None,
     solver: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Algorithm of the base configuration.")
@@ -65,21 +70,11 @@ def sweep_command(
             help="Peak of PSNR, of image and data; the largest magnitude of each unless given.",
         ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="DEVICE", help="Where to solve: cpu, cuda, cuda:1.")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Worker processes on this machine; one a core unless given."),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="A running dask scheduler, tcp://host:8786."),
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Repeat runs that are finished too.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that holds other things.")
-    ] = False,
+    device: Device = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    again: Again = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Vary parameters of prior, solver, operator or noise, and see what becomes of the image.
@@ -88,6 +83,7 @@ def sweep_command(
     measurement and settings are those of their result. Writes table.md, table.csv, sweep.json, curves.csv, a picture
     for each variable and index.html. The exit code is 1 if a run failed.
     """
+    typed = typist(context.command)
     with redirect_stdout(sys.stderr):
         from recon.sweeps.running import sweep
 
@@ -107,12 +103,12 @@ def sweep_command(
             scheduler=scheduler,
             again=again,
             force=force,
-            tell=_tell,
+            tell=partial(_tell, typed),
         )
     if as_json:
         print_json(_as_dict(result))
     else:
-        _print(result)
+        _print(result, typed)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.failed:
@@ -139,8 +135,8 @@ def _vary(options: list[str]) -> dict[str, Any]:
     return found
 
 
-def _tell(cell: Cell, done: int, total: int) -> None:
-    said = cell.error if cell.status == "failed" else f"{cell.reason}, {cell.seconds:.1f} s"
+def _tell(typed: Callable[[str], str], cell: Cell, done: int, total: int) -> None:
+    said = typed(cell.error) if cell.status == "failed" else f"{cell.reason}, {cell.seconds:.1f} s"
     score = f", PSNR {cell.scores['psnr']:.2f} dB" if "psnr" in cell.scores else ""
     typer.echo(
         f"{done}/{total} {cell.configuration}, seed {cell.seed}: {cell.status}, {said}{score}", err=True
@@ -165,7 +161,7 @@ def _as_dict(result: Sweep) -> dict[str, Any]:
     }
 
 
-def _print(result: Sweep) -> None:
+def _print(result: Sweep, typed: Callable[[str], str]) -> None:
     from rich.markup import escape
 
     from recon.report.sweep import cell_text, columns_of, heading, summary, titles_of
@@ -177,5 +173,5 @@ def _print(result: Sweep) -> None:
         add_row(table, row["configuration"], str(row["runs"]), *(cell_text(row, name) for name in scores))
     console().print(table)
     for cell in result.failed:
-        typer.echo(f"{cell.configuration}, seed {cell.seed}: {cell.error}")
+        typer.echo(f"{cell.configuration}, seed {cell.seed}: {typed(cell.error)}")
     typer.echo(f"written: {result.output}: index.html, table.md, table.csv, sweep.json, curves.csv, pictures")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recon.commands.existing import check_folder
+from recon.commands.options import Force, Seed, read_range
 from recon.terminal import AsJson, add_row, console, new_table, print_json
 
 if TYPE_CHECKING:
     from recon.learned import LearnedPrior
+    from recon.training.objective import Objective
 
 
 def train_command(
@@ -30,6 +32,14 @@ def train_command(
             "-o", "--output", metavar="FOLDER", help="The model's folder; a stopped training goes on."
         ),
     ],
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The true images of --data, in files of the same names; for --objective cyclegan the images of the "
+            "other kind, in files of any names.",
+        ),
+    ] = None,
     op: Annotated[
         str | None,
         typer.Option(metavar="SPEC", help="Operator that data are simulated with; of CT, HU become 1/mm."),
@@ -46,6 +56,12 @@ def train_command(
     validation: Annotated[
         str, typer.Option(metavar="PART|DATA", help="Part of the patients held out, or data of their own.")
     ] = "0.1",
+    validation_targets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="The true images of --validation, where that is a folder of inputs."
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, metavar="N", help="How often all images are seen.")] = 50,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Images of a batch.")] = 8,
     lr: Annotated[float | None, typer.Option(metavar="RATE", help="Learning rate.")] = None,
@@ -64,8 +80,10 @@ def train_command(
         typer.Option(metavar="NAMES", help="Of flip, turns, rotate, translate, scale, negate; with commas."),
     ] = None,
     image_range: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help="Range of the images' values; measured unless given."),
+        Any,
+        typer.Option(
+            parser=read_range, metavar="LOW,HIGH", help="Range of the images' values; measured unless given."
+        ),
     ] = None,
     clip: Annotated[float | None, typer.Option(metavar="NORM", help="Largest norm of the gradient.")] = None,
     accumulate: Annotated[int, typer.Option(min=1, metavar="N", help="Batches that make one step.")] = 1,
@@ -81,15 +99,13 @@ def train_command(
         int, typer.Option(min=1, metavar="N", help="How many; torchrun's own number under torchrun.")
     ] = 1,
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that read images.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    seed: Seed = 0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's files too.")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Keep weights as float16.")] = False,
     anew: Annotated[bool, typer.Option("--anew", help="Begin again rather than go on.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that holds other things.")
-    ] = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a network and keep it as a model: weights, model card, log and checkpoints in a folder.
@@ -99,17 +115,21 @@ def train_command(
     """
     with redirect_stdout(sys.stderr):
         check_folder(output, _is_ours, force=force)
+        from recon.training.setup import made_objective, takes_attenuation
         from recon.training.train import train
 
+        goal = made_objective(objective, loss)
+        held = _validation(validation)
+        shown, operator = _beside(data, targets, goal, op)
         prior = train(
             network,
-            data=data,
-            op=op,
-            objective=objective,
-            loss=loss,
+            data=shown,
+            op=operator,
+            objective=goal,
             noise=noise,
-            validation=_validation(validation),
-            image_range=None if image_range is None else _bounds(image_range),
+            unit="1/mm" if takes_attenuation(op) else "",
+            validation=_held_out(held, validation_targets, op),
+            image_range=image_range,
             augment=augment,
             patch=patch,
             epochs=epochs,
@@ -137,6 +157,41 @@ def train_command(
         _print(prior, output)
 
 
+def _beside(data: str, targets: Path | None, goal: Objective, op: str | None) -> tuple[Any, Any]:
+    """What is trained on, and the operator, made where the targets say its shape."""
+    from recon.training.pairing import beside
+
+    name = type(goal).__name__.lower()
+    if targets is None:
+        if goal.unpaired:
+            raise typer.BadParameter(
+                f"{name} turns images of one kind into those of another: give these too",
+                param_hint="--targets",
+            )
+        return data, op
+    inputs_too = "input" in goal.needs or "data" in goal.needs
+    if not ("target" in goal.needs and inputs_too):
+        unseen = "its inputs" if "target" in goal.needs else "them"
+        raise typer.BadParameter(
+            f"{name} would not look at {unseen}: give what it learns from as --data alone",
+            param_hint="--targets",
+        )
+    return beside(data, targets, unpaired=goal.unpaired, op=op)
+
+
+def _held_out(held: float | str, targets: Path | None, op: str | None) -> Any:
+    """The part that is held out, or data of their own."""
+    from recon.training.pairing import beside
+
+    if targets is None:
+        return held
+    if not isinstance(held, str):
+        raise typer.BadParameter(
+            "give their inputs too, --validation FOLDER", param_hint="--validation-targets"
+        )
+    return beside(held, targets, op=op)[0]
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether an earlier training wrote this folder."""
     return (folder / "card.json").is_file() or (folder / "checkpoints").is_dir()
@@ -147,14 +202,6 @@ def _validation(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def _bounds(text: str) -> tuple[float, float]:
-    from recon.commands.solve import _image_range
-
-    bounds = _image_range(text)
-    assert bounds is not None
-    return bounds
 
 
 def _print(prior: LearnedPrior, output: Path) -> None:

@@ -98,6 +98,12 @@ def display_window(image: Image) -> Window:
     return low, high
 
 
+def window_from_zero(image: Image) -> Window:
+    """The grey window of a map of magnitudes: from 0, black, to its 99.5 percentile."""
+    values = plane(image).values
+    return 0.0, float(np.percentile(values, 99.5)) or float(values.max()) or 1.0
+
+
 def grey_png(image: Image, window: Window | None = None) -> bytes:
     """8-bit grey PNG, one pixel per pixel; `window` is (black, white), else `display_window(image)`."""
     from PIL import Image as PillowImage

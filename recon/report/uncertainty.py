@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from recon.report.figures import ITEMS_SHOWN, plane
+from recon.report.figures import ITEMS_SHOWN, window_from_zero
 from recon.report.html import Figure, Section, grey_figure
 from recon.report.methods import Method
 from recon.uncertainty import Uncertainty
@@ -26,17 +26,14 @@ def uncertainties(methods: Sequence[Method], unit: str) -> list[Section]:
         figures: list[Figure] = []
         for index in range(min(len(std), ITEMS_SHOWN)):
             which = f", item {index}" if len(std) > 1 else ""
-            values = plane(std[index]).values
-            top = float(np.percentile(values, 99.5)) or float(values.max()) or 1.0
-            figures.append(
-                grey_figure(std[index], f"Standard deviation{which}", window=(0.0, top), unit=unit)
-            )
+            title, window = f"Standard deviation{which}", window_from_zero(std[index])
+            figures.append(grey_figure(std[index], title, window=window, unit=unit))
             bounds = torch.stack([low[index], high[index]]).double().flatten()
-            window = tuple(np.percentile(bounds.numpy(), (0.5, 99.5)).tolist())
-            window = window if window[0] < window[1] else (window[0] - 0.5, window[0] + 0.5)
+            least, most = np.percentile(bounds.numpy(), (0.5, 99.5)).tolist()
+            window = (least, most) if least < most else (least - 0.5, least + 0.5)
             for level, bound in ((found.levels[0], low), (found.levels[-1], high)):
                 title = f"{100 * level:g} % quantile{which}"
-                figures.append(grey_figure(bound[index], title, window=(window[0], window[1]), unit=unit))
+                figures.append(grey_figure(bound[index], title, window=window, unit=unit))
         name = f": {method.name}" if len(methods) > 1 else ""
         sections.append(
             Section(

@@ -150,7 +150,7 @@ def write_package(kind: str, name: str, parent: Path) -> Path:
     folder = parent / name
     if folder.is_symlink() or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise FileExistsError(
-            f"{folder} is there already and not empty: choose another name, or another place by --out"
+            f"{folder} is there already and not empty: choose another name, or another place by --output"
         )
     contents = rendered(kind, names)
     with folder_written_whole(folder) as temporary:

@@ -28,7 +28,8 @@ class Algorithm(Protocol):
     Where there are such methods, `stop_for(problem)` is asked in place of `default_stop`, rules that measure the
     variance watch `iterate(state)` in place of the image, `validation(state)` is the error on measurements kept back
     from the fit (None: there are none), and `measures(problem, state, predicted)` adds values to the history by name,
-    one an item.
+    one an item. ``unused`` names the settings of `recon.solve` that it cannot look at, among ``weight``, ``stop`` and
+    ``x0``, each with the reason: given nevertheless, they are refused.
     """
 
     def start(self, problem: Problem) -> Any:
@@ -68,6 +69,22 @@ def refuse_denoisers(problem: Problem, name: str) -> None:
             raise ValueError(
                 f"solver={name!r} minimises functionals, got the prior {type(term.prior).__name__}, a denoiser: use "
                 "solver='admm'"
+            )
+
+
+def looks_at(algorithm: Algorithm, setting: str) -> bool:
+    """Whether a setting of `recon.solve` changes anything for the algorithm."""
+    return setting not in getattr(algorithm, "unused", {})
+
+
+def refuse_unused(algorithm: Algorithm, **given: Any) -> None:
+    """Raise ValueError if a setting was given that the algorithm cannot look at."""
+    for setting, value in given.items():
+        if value is not None and not looks_at(algorithm, setting):
+            why = getattr(algorithm, "unused")[setting]  # noqa: B009
+            raise ValueError(
+                f"{setting} was given, but the solver {type(algorithm).__name__.lower()} {why}: leave {setting} "
+                "out, or choose another solver"
             )
 
 

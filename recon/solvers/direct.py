@@ -39,6 +39,8 @@ class Done(StoppingRule):
 class Direct:
     """x = A^+ y: filtered back-projection, zero-filled inverse FFT, ... as the operator defines `pinv`."""
 
+    unused = {"stop": "takes one step", "x0": "starts from no image"}  # noqa: RUF012
+
     def start(self, problem: Problem) -> DirectState:
         """The direct reconstruction."""
         if problem.terms or problem.generator is not None:
@@ -57,7 +59,10 @@ class Direct:
 
     def account(self, problem: Problem, state: DirectState) -> list[str]:
         """What was applied."""
-        return [f"{type(problem.operator).__name__}.pinv, applied once: nothing is chosen, nothing iterated."]
+        said = [f"{type(problem.operator).__name__}.pinv, applied once: nothing is chosen, nothing iterated."]
+        if problem.item_fidelity.weights is not None or not problem.item_fidelity.quadratic:
+            said.append("It looks at the data term for samples of weight 0 alone, which it fills in.")
+        return said
 
     def default_stop(self) -> StoppingRule:
         """At once."""

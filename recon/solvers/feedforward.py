@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recon.channels import is_conditioned, needs_operator
-from recon.learned import LearnedPrior, ModelError
+from recon.learned import LearnedPrior
 from recon.linear import Identity
 from recon.parameters import Param
 from recon.priors import Denoiser, Functional
@@ -17,8 +17,7 @@ from recon.problem import Problem, Term
 from recon.solvers.algorithm import refuse_generator
 from recon.solvers.direct import DirectState, Done
 from recon.stopping import StoppingRule
-
-OTHER_UNIT = 8.0  # images of one unit differ less in their largest value
+from recon.value_ranges import check_trained_range
 
 
 class Feedforward:
@@ -34,7 +33,12 @@ class Feedforward:
             k-space take their places again (Hyun et al. 2018, Phys. Med. Biol. 63, 135007).
     """
 
-    weighted = False  # nothing here depends on a prior's weight: none is searched for
+    unused = {  # noqa: RUF012
+        "weight": "applies a network once, whose image no weight changes (the noise level that a denoiser is told is "
+        "'feedforward:sigma=...')",
+        "stop": "takes one step",
+        "x0": "starts from the direct reconstruction or the data, as the network was trained",
+    }
 
     def __init__(
         self,
@@ -83,7 +87,7 @@ class Feedforward:
         assert isinstance(prior, Denoiser)
         if isinstance(prior, LearnedPrior) and prior.end_to_end:
             prior.check_operator(problem.operator)
-            _check_range(problem, prior)
+            check_trained_range(prior, problem.image_range)
             if needs_operator(prior.network):
                 data = scaling.factor * problem.usable_data
                 if scaling.offset:
@@ -140,20 +144,6 @@ class Feedforward:
 
     def __repr__(self) -> str:
         return f"Feedforward(sigma={self.sigma!r}, consistent={self.consistent})"
-
-
-def _check_range(problem: Problem, prior: LearnedPrior) -> None:
-    """Refuse images in another unit than those that the network was trained on, as far as ranges tell."""
-    trained, given = prior.image_range, problem.image_range
-    if trained is None or given is None:
-        return
-    ratio = (given[1] - given[0]) / (trained[1] - trained[0])
-    if not 1 / OTHER_UNIT < ratio < OTHER_UNIT:
-        unit = f" {prior.unit}" if prior.unit else ""
-        raise ModelError(
-            f"this network was trained end to end on images in {trained}{unit}, but these are said to be in {given}: "
-            "bring them to that unit, or use the network as a denoiser (solver='admm')"
-        )
 
 
 def _as(like: Tensor, image: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -16,8 +15,6 @@ from recon.problem import Problem
 from recon.solvers.algorithm import per_item
 from recon.solvers.parallel_networks import ParallelNetworks
 
-ABSURD = 1000
-"""A given range so many times as wide as the direct reconstruction is taken for one in another unit."""
 MARGIN = 0.1
 """By how much of its width the range of the direct reconstruction is widened at each end."""
 SEEDS = 2**31
@@ -126,27 +123,9 @@ def value_range(problem: Problem) -> tuple[Tensor, Tensor]:
     given = problem.image_range
     if given is not None:
         least = -given[1] if problem.is_complex else given[0]
-        _check_range(least, given[1], low, high)
         return torch.full_like(low, least), torch.full_like(high, given[1])
     width = torch.where(high > low, high - low, torch.ones_like(high))
     return low - MARGIN * width, high + MARGIN * width
-
-
-def _check_range(least: float, most: float, low: Tensor, high: Tensor) -> None:
-    """Warn of a range in which a network cannot make the image, or in which the image is next to nothing."""
-    outside = (high < least) | (low > most)
-    tiny = (high > low) & (most - least > ABSURD * (high - low))
-    if not bool((outside | tiny).any()):
-        return
-    place = int((outside | tiny).nonzero()[0])
-    why = "has none of them" if bool(outside[place]) else f"is less than 1/{ABSURD} of it wide"
-    warnings.warn(
-        f"image_range ({least:g}, {most:g}) is what the generator's values are mapped to, but the direct "
-        f"reconstruction, {float(low[place]):.3g} to {float(high[place]):.3g}, {why}: give the range of the image "
-        "in the unit of the problem, or leave image_range out",
-        RuntimeWarning,
-        stacklevel=4,
-    )
 
 
 def check_memory(network: nn.Module, inputs: Tensor, items: int, shape: Sequence[int]) -> None:
@@ -224,7 +203,7 @@ def check_priors(problem: Problem) -> None:
     if len(generators) != 1:
         raise ValueError(
             f"solver='dip' fits one generator as prior, got {len(generators)}: use the prior 'dip', alone or in a "
-            "sum such as recon.prior('dip') + recon.prior('tv')"
+            "sum such as 'dip + tv'"
         )
     for member in members:
         if isinstance(member, Denoiser):

@@ -165,6 +165,10 @@ class HQS(Iterative):
             return state
         return self._denoised(problem, state, self._penalty(problem, state, none))
 
+    def reweighted(self, problem: Problem, state: HQSState) -> HQSState:
+        """The schedule follows the weight: it begins anew."""
+        return self.start(problem)
+
     def step(self, problem: Problem, state: HQSState) -> HQSState:
         """One pass of the denoiser and one data step."""
         plan = self.schedule(problem)

@@ -117,9 +117,7 @@ def run_cell(cell: Cell, work: Work) -> Cell:
         if work.key[:16] not in old.name:
             old.unlink()
     problem = Problem.load(work.problem)
-    prior = making.prior(work.prior[0])
-    for spec in work.prior[1:]:
-        prior = prior + making.prior(spec)
+    prior = making.sum_of([making.prior(spec) for spec in work.prior])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", ConvergenceWarning)  # a limit is what was asked for

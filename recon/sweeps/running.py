@@ -120,7 +120,8 @@ def sweep(
         vary: variable -> values. A variable is a declared parameter (`recon show solver dip`), such as ``"lr"``, or
             with its part: ``"solver.lr"``, ``"prior.scales"``, ``"operator.factor"``, ``"noise.std"``, of a sum
             of priors ``"tv.weight"``; ``"iterations"`` is the length of the runs.
-        prior: ``"dip"``, ``"dip:scales=3"``, ``("dip", {"scales": 3})``, or a list of such, which are summed.
+        prior: ``"dip"``, ``"dip:scales=3"``, ``"dip + tv"``, ``("dip", {"scales": 3})``, or a list of such, which are
+            summed.
         solver: in the same forms; None for the one that suits the problem.
         iterations: of every run; None: as the solver stops.
         seeds: how many, or which: of weights, inputs and all else that is random in a solve. The measurement and its

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recon.making import summands
 from recon.suggestions import did_you_mean
 from recon.sweeps.measuring import Measurement
 from recon.sweeps.naming import Spec, read_spec
@@ -113,7 +114,11 @@ def set_up(
     """A `Setup` of what a caller gives: specs as text, seeds as their number."""
     if prior is None:
         raise ValueError("a sweep needs a prior: prior='dip', or [base] prior = ... in its file")
-    several = prior if isinstance(prior, list) else [prior]
+    several = [
+        one
+        for given in (prior if isinstance(prior, list) else [prior])
+        for one in (summands(given) if isinstance(given, str) else [given])
+    ]
     chosen = None if solver in (None, "auto") else read_spec(solver)
     return Setup(
         problem=problem,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from recon.training.objective import Fit as Fit
     from recon.training.objective import Objective as Objective
     from recon.training.objective import Setting as Setting
+    from recon.training.pairing import beside as beside
     from recon.training.perceptual import VGG19 as VGG19
     from recon.training.schedules import make_schedule as make_schedule
     from recon.training.sources import Images as Images
@@ -45,6 +46,7 @@ _HOMES = {
     "WGAN": "wgan",
     "as_loss": "losses",
     "as_source": "sources",
+    "beside": "pairing",
     "make_schedule": "schedules",
 }
 __all__ = sorted(_HOMES)

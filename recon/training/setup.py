@@ -65,14 +65,30 @@ def source_and_operator(
         source = as_source(data, op=op, water=water)
         operator = getattr(source, "operator", None) if op is None else op
         return source, operator, water, unit
-    name, given = registry._read_spec("operator", op)
-    found = registry.find("operator", name)
-    is_ct = "ct" in found.entry.tags
+    is_ct = takes_attenuation(op)
     water = WATER if water is None and is_ct else water
     source = as_source(data, water=water)
     if isinstance(source, Pairs):
         operator = registry.make("operator", op)
         return as_source(data, op=operator, water=water), operator, water, unit
+    return source, named_operator(op, source), water, unit or ("1/mm" if is_ct else "")
+
+
+def takes_attenuation(op: Any) -> bool:
+    """Whether this names an operator of CT, for which images in HU become 1/mm."""
+    if not isinstance(op, str | tuple):
+        return False
+    return "ct" in registry.find("operator", registry._read_spec("operator", op)[0]).entry.tags
+
+
+def named_operator(op: Any, source: Any) -> LinearOperator:
+    """The operator of that name; what it leaves open of shape and pixel size is that of the source's images.
+
+    Raises:
+        ValueError: images with pixels of several sizes.
+    """
+    name, given = registry._read_spec("operator", op)
+    found = registry.find("operator", name)
     declared = {parameter.name for parameter in found.parameters()}
     arguments = dict(given)
     if "shape" in declared and "shape" not in given:
@@ -86,7 +102,8 @@ def source_and_operator(
                 f"say which to take for all, {name}:pixel_size={sizes[0]:g}"
             )
         arguments["pixel_size"] = sizes[0]
-    return source, registry.make("operator", (name, arguments)), water, unit or ("1/mm" if is_ct else "")
+    made: LinearOperator = registry.make("operator", (name, arguments))
+    return made
 
 
 def made_network(network: Any, two_channels: bool) -> nn.Module:
@@ -111,7 +128,7 @@ def check_source(source: Any, goal: Objective, op: LinearOperator | None) -> Non
     name = type(goal).__name__
     if goal.unpaired != isinstance(source, Unpaired):
         wanted = (
-            "unpaired data, in Python data=recon.training.Unpaired(inputs, targets)"
+            "unpaired images of two kinds: recon.training.Unpaired(inputs, targets), --targets in a terminal"
             if goal.unpaired
             else "pairs"
         )
@@ -121,8 +138,23 @@ def check_source(source: Any, goal: Objective, op: LinearOperator | None) -> Non
     if "input" in goal.needs and isinstance(source, Images) and op is None:
         raise ValueError(
             f"{name} starts from degraded images, but there are true images alone: give op=... (and noise=...) to "
-            "simulate data of them, or pairs (degraded, true)"
+            "simulate data of them, or pairs (degraded, true), in a terminal with --targets FOLDER"
         )
+
+
+def check_noise(noise: Any, source: Any, needs: tuple[str, ...], op: LinearOperator | None) -> None:
+    """Refuse noise that no data would be given."""
+    if noise is None:
+        return
+    if "input" not in needs and "data" not in needs:
+        why = "this objective simulates none (the level of a denoiser's is its own argument): leave noise out"
+    elif op is None:
+        why = "there is no operator to simulate them with: give op=..., or leave noise out"
+    elif isinstance(source, Pairs) and source.measured:
+        why = f"those of {source.description} are measured and have their own: leave noise out"
+    else:
+        return
+    raise ValueError(f"noise is that of simulated data, but {why}")
 
 
 def check_remembering(goal: Objective, processes: int, augment: Any, patch: int | None) -> None:

@@ -20,6 +20,7 @@ from recon.training.loader import Loader, measured_range
 from recon.training.objective import Objective, Setting
 from recon.training.record import fingerprint_of, prior_of, record_of
 from recon.training.setup import (
+    check_noise,
     check_numbers,
     check_remembering,
     check_source,
@@ -164,6 +165,7 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = made_network(network, complex_images and complex_as in ("auto", "channels")).to(fabric.device)
+        check_noise(noise, source, needs_of(goal, made), operator)
         operator = None if operator is None else operator.to(fabric.device)
         given = None if image_range is None else checked_range(image_range, complex_images)
         shared: dict[str, Any] = {

@@ -71,7 +71,7 @@ def choose_by_lcurve(
     rms = size / problem.measured_values.sqrt()
     strength = torch.where(size > 0, first_guess(problem, rms), torch.ones_like(size))
     places = torch.nonzero(size > 0).squeeze(1)
-    walk = Walk(problem, algorithm, settled(algorithm, ITERATIONS), watch=watch)
+    walk = Walk(problem, algorithm, settled(algorithm, problem, ITERATIONS), watch=watch)
     rounds: list[dict[str, list[float]]] = []
     record = {name: torch.full_like(strength, torch.nan) for name in ("weight", "residual", "penalty")}
     ended = ""

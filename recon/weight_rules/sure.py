@@ -84,7 +84,7 @@ def choose_by_risk(
     twins = Twins(problem, seed)
     strength = torch.where(twins.size > 0, first_guess(problem, twins.sigma), torch.ones_like(twins.size))
     twins.problem.strength = strength.repeat(2)
-    walk = Walk(twins.problem, algorithm, settled(algorithm, ITERATIONS), twins=True, watch=watch)
+    walk = Walk(twins.problem, algorithm, settled(algorithm, problem, ITERATIONS), twins=True, watch=watch)
     # blank data give a blank image at any weight
     searches = {int(place): LineSearch(float(strength[place])) for place in torch.nonzero(twins.size > 0)}
     record = {

@@ -10,17 +10,21 @@ from torch import Tensor
 
 from recon.problem import Problem
 from recon.runner import DivergenceError
-from recon.solvers.algorithm import Algorithm, map_tensors, norm, put, reweighted, select
+from recon.solvers.algorithm import Algorithm, map_tensors, norm, own_stop, put, reweighted, select
 from recon.stopping import AnyOf, MaxIterations, Progress, RelativeChange, SmallResiduals, StoppingRule
 from recon.weight import Watch
 
 
-def settled(algorithm: Algorithm, most: int) -> StoppingRule:
-    """When an algorithm has settled at a weight well enough to judge it: twice its own tolerance, or ``most`` steps."""
-    own = [
-        rule for rule in algorithm.default_stop().members if isinstance(rule, RelativeChange | SmallResiduals)
-    ]
-    rules = [type(rule)(2 * rule.tolerance) for rule in own] or [SmallResiduals(2e-3)]
+def settled(algorithm: Algorithm, problem: Problem, most: int) -> StoppingRule:
+    """When an algorithm has settled at a weight well enough to judge it: twice its own tolerance, or ``most`` steps.
+
+    One that follows a plan to its end is judged there.
+    """
+    own = own_stop(algorithm, problem)
+    if any(isinstance(rule, MaxIterations) and rule.means_converged for rule in own.members):
+        return own
+    measured = [rule for rule in own.members if isinstance(rule, RelativeChange | SmallResiduals)]
+    rules = [type(rule)(2 * rule.tolerance) for rule in measured] or [SmallResiduals(2e-3)]
     return AnyOf([*rules, MaxIterations(most)])
 
 

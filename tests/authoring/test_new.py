@@ -51,16 +51,16 @@ def test_the_three_next_commands_are_printed(tmp_path: Path, monkeypatch, capsys
 
 def test_the_place_is_made_and_quoted_where_a_shell_needs_it(tmp_path: Path, capsys):
     place = tmp_path / "my plugins"
-    assert main(["new", "solver", "my-solver", "--out", str(place)]) == 0
+    assert main(["new", "solver", "my-solver", "--output", str(place)]) == 0
     assert f"pip install -e '{place}/my-solver'" in capsys.readouterr().out
     assert (place / "my-solver" / "my_solver" / "solver.py").is_file()
 
 
 def test_an_empty_folder_is_filled_and_another_is_left_as_it_is(tmp_path: Path, capsys):
     (tmp_path / "mine").mkdir()
-    assert main(["new", "prior", "mine", "--out", str(tmp_path)]) == 0
+    assert main(["new", "prior", "mine", "--output", str(tmp_path)]) == 0
     (tmp_path / "mine" / "README.md").write_text("edited")
-    assert main(["new", "prior", "mine", "--out", str(tmp_path)]) == 1
+    assert main(["new", "prior", "mine", "--output", str(tmp_path)]) == 1
     assert "mine is there already and not empty" in capsys.readouterr().err
     assert (tmp_path / "mine" / "README.md").read_text() == "edited"
 
@@ -103,17 +103,17 @@ def test_a_package_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch):
     ],
 )
 def test_names_that_cannot_be(tmp_path: Path, capsys, name: str, message: str):
-    assert main(["new", "prior", "--out", str(tmp_path), "--", name]) == 2
+    assert main(["new", "prior", "--output", str(tmp_path), "--", name]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_is_taken_among_items_of_its_own_kind(tmp_path: Path):
-    assert main(["new", "operator", "tv", "--out", str(tmp_path)]) == 0
+    assert main(["new", "operator", "tv", "--output", str(tmp_path)]) == 0
 
 
 def test_an_unknown_kind(tmp_path: Path, capsys):
-    assert main(["new", "proir", "mine", "--out", str(tmp_path)]) == 2
+    assert main(["new", "proir", "mine", "--output", str(tmp_path)]) == 2
     assert "'proir' is none of operator, prior, solver; did you mean 'prior'?" in capsys.readouterr().err
 
 
@@ -133,7 +133,7 @@ def test_the_requirement_is_the_series_of_the_installed_version(monkeypatch):
 def test_torch_is_not_imported(tmp_path: Path):
     code = (
         "import sys; from recon.cli import main\n"
-        f"assert main(['new', 'operator', 'mine', '--out', {str(tmp_path)!r}]) == 0\n"
+        f"assert main(['new', 'operator', 'mine', '--output', {str(tmp_path)!r}]) == 0\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True, timeout=60, env={**os.environ})

@@ -1,5 +1,6 @@
 """The LoDoPaB-CT recipe: its units and noise against NumPy and closed forms, and the command."""
 
+import dataclasses
 import json
 import math
 
@@ -13,6 +14,7 @@ from recon.cli import main
 from recon.metrics import PSNR
 
 SMALL = lodopab.Protocol().reduced(10)
+WHOLE_DOSE = dataclasses.replace(SMALL, photons=4096)
 
 
 def test_the_ground_truth_is_the_papers_formula_on_the_middle_of_the_slice():
@@ -45,7 +47,7 @@ def test_the_geometry_is_that_of_the_data_set():
 
 def test_the_noise_has_the_variance_of_4096_photons_in_the_units_of_the_files():
     images = torch.full((64, SMALL.side, SMALL.side), 20 / 81.35858)  # water in the whole square
-    problem = lodopab.scan(images, SMALL)
+    problem = lodopab.scan(images, WHOLE_DOSE)
     first = (
         0  # the view at (1/2) pi / views, almost along the columns: the middle ray crosses 260 mm of water
     )
@@ -68,9 +70,33 @@ def test_the_noise_has_the_variance_of_4096_photons_in_the_units_of_the_files():
 
 def test_a_ray_without_photons_is_counted_as_a_tenth():
     images = torch.ones(1, SMALL.side, SMALL.side)  # 81 / m over 0.26 m: not one of 4096 photons passes
-    data = lodopab.scan(images, SMALL).data
+    data = lodopab.scan(images, WHOLE_DOSE).data
     assert float(data.max()) == pytest.approx(math.log(4096 / 0.1) / 81.35858, rel=1e-6)
-    assert lodopab.scan(images, SMALL).line_integrals.max() == pytest.approx(math.log(40960), rel=1e-6)
+    assert lodopab.scan(images, WHOLE_DOSE).line_integrals.max() == pytest.approx(math.log(40960), rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [5, 8, 12])
+def test_a_reduced_scan_keeps_the_noise_of_the_image(factor):
+    """sigma^2 of FBP is e^p pi^2 / (12 photons views a^2) behind p, for the ramp filter on detectors a apart."""
+    small = lodopab.Protocol().reduced(factor)
+    side = small.side
+    images = torch.full(
+        (12, side, side), 5 / 81.35858
+    )  # thin enough for counts to be Gaussian: 5 / m over 0.26 m
+    scans = lodopab.scan(images, small)
+    found = scans.operator.pinv(scans.line_integrals).double()
+    middle = found[:, side // 2 - 2 : side // 2 + 3, side // 2 - 2 : side // 2 + 3]
+    noise = float(middle.var(0).mean()) ** 0.5
+    whole = lodopab.Protocol()
+    spacing = 1000 * 0.26 * math.sqrt(2) / whole.detectors
+    published = math.sqrt(math.exp(1.3) * math.pi**2 / (12 * 4096 * whole.views * spacing**2))
+    # detectors and views are whole numbers, and pixels interpolate the filtered views
+    assert noise == pytest.approx(published, rel=0.35)
+
+
+def test_total_variation_gains_on_coarse_scans_too():
+    fbp, tv = lodopab.run(lodopab.SAMPLES, ("tv",), reduced=6)
+    assert tv.psnr > fbp.psnr + 2 and tv.ssim > fbp.ssim + 0.03
 
 
 def test_scores_are_those_of_either_unit_and_tv_gains_on_the_metal_free_slice():

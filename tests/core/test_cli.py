@@ -482,7 +482,7 @@ class TestSolve:
         [
             (2, ["--prior", "tvv"], "unknown prior 'tvv'; did you mean 'tv'?"),
             (2, ["--prior", "tv:wieght=1"], "did you mean 'weight'?"),
-            (2, ["--prior", "tv:weight=heavy"], "weight='heavy' must be float | 'auto'"),
+            (2, ["--prior", "tv:weight=heavy"], "weight='heavy' must be a number or 'auto'"),
             (2, ["--prior", "tv", "--solver", "amm"], "unknown solver 'amm'; did you mean 'admm'?"),
             (2, ["--prior", "tv", "--solver", "admm:roh=1"], "did you mean 'rho'?"),
             (

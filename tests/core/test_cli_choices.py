@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import recon
 from recon.cli import main
@@ -69,14 +71,24 @@ def test_uncertainty_is_written_and_told(
     assert "4 solves; without the bias of the prior" in " ".join(capsys.readouterr().out.split())
     again = recon.Solution.load(out)
     assert again.error_bars is not None and again.error_bars.seed == 2
+    std = again.error_bars.std.numpy()
+    with Image.open(out / "uncertainty.png") as picture:
+        shown = np.asarray(picture, dtype=float)
+    top = np.percentile(std, 99.5)
+    np.testing.assert_allclose(
+        shown / 255 * top, np.minimum(std, top), atol=top / 255
+    )  # half a grey level, rounded
     assert main([*arguments, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["uncertainty"]["samples"] == 4
+    assert [Path(name).name for name in told["written"]] == ["solution.h5", "image.png", "uncertainty.png"]
     assert [part["heading"] for part in told["explanation"]][:3] == [
         "What was solved",
         "Noise level",
         "Solver",
     ]
+    assert main([*arguments[:-4]]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["image.png", "solution.h5"]
 
 
 def test_fewer_than_two_solves_tell_nothing(
@@ -84,10 +96,3 @@ def test_fewer_than_two_solves_tell_nothing(
 ) -> None:
     assert main(["solve", str(scan), "--prior", "tv", "-o", str(tmp_path / "o"), "--uncertainty", "1"]) == 2
     assert "uncertainty" in capsys.readouterr().err
-
-
-def test_several_priors_in_one_name_are_told_how(
-    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["solve", str(scan), "--prior", "tv+nonnegative", "-o", str(tmp_path / "o")]) == 1
-    assert "--prior tv --prior nonnegative" in capsys.readouterr().err

@@ -360,16 +360,6 @@ def test_a_tolerance_keeps_the_latest_image_whose_variance_is_near_the_least() -
     assert kept == {0.0: 14, 0.15: 20}
 
 
-def test_an_absurd_range_is_warned_of() -> None:
-    y = torch.rand(*SHAPE, generator=torch.Generator().manual_seed(0))
-    for wrong, words in (((5.0, 9.0), "has none of them"), ((0.0, 1e6), "1/1000")):
-        with pytest.warns(RuntimeWarning, match=words):
-            value_range(Problem(recon.Identity(SHAPE), y, image_range=wrong))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        value_range(Problem(recon.Identity(SHAPE), y, image_range=(0.0, 30.0)))
-
-
 def test_a_limit_returns_the_best_image_so_far() -> None:
     y = random(*SHAPE, seed=2)
     generator = small_network()

@@ -192,8 +192,11 @@ def test_it_is_kept_shown_and_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"samples": 1}, "samples >= 2"),
-        ({"at_once": 0}, "at_once >= 1"),
+        ({"samples": 1}, "samples must be a whole number >= 2, got 1"),
+        ({"samples": "x"}, "samples must be a whole number >= 2, got 'x'"),
+        ({"samples": 4.5}, "samples must be a whole number >= 2, got 4.5"),
+        ({"at_once": 0}, "at_once must be a whole number >= 1, got 0"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
         ({"method": "jackknife"}, "'residual'"),
     ],
 )

@@ -81,7 +81,7 @@ def test_other_forms_of_a_loss():
         ("vgg", "needs the weights"),
         ("msee", "no loss 'msee'; did you mean 'mse'"),
         ("vgg:weight=a.pth", "no parameter 'weight'; did you mean 'weights'"),
-        ("vgg:layer=last", "layer=.last. must be an integer"),
+        ("vgg:layer=last", "layer=.last. must be a whole number"),
         ("vgg-random:layer=40", "0 to 35"),
         ("mse:weights=a", "no parameter 'weights'"),
         ("vgg:", "cannot read"),

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from small_trainings import SmallNet, squares
 
 import recon
-from recon.learned import LearnedPrior, ModelError
+from recon.learned import LearnedPrior, ModelError, operator_digest
 from recon.model_files import load_model, save_model
+from recon.provenance import describe
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +148,29 @@ def test_an_end_to_end_network_refuses_another_operator(model):
     prior, folder, op = model
     other = recon.operator("mask", mask=1 - op.mask)
     y = other.measure(squares(1), seed=1)
-    with pytest.raises(ModelError, match="trained with recon/mask"):
+    with pytest.raises(ModelError, match="recon/mask of the same size, but with another mask: train one"):
         recon.solve(other, prior, y)
     anyway = recon.prior(f"{folder}/:any_operator=true")
     assert recon.solve(other, anyway, y).image.shape == (1, 16, 16)
     inside = recon.solve(other, prior, y, solver="admm", stop=recon.MaxIterations(3))
     assert inside.image.shape == (1, 16, 16)
+
+
+def test_of_two_operators_only_what_differs_is_said():
+    def trained_with(op):
+        about = {"digest": operator_digest(op), "description": describe("operator", op)}
+        return LearnedPrior(torch.nn.Conv2d(1, 1, 1), end_to_end=True, operator=about)
+
+    few, many = (
+        recon.operator("ct_parallel", shape=(8, 8), pixel_size=2.0, angles=count) for count in (5, 9)
+    )
+    with pytest.raises(
+        ModelError, match=r"^[^{]*with recon/ct_parallel of angles=9, here angles=5: train one"
+    ):
+        trained_with(many).check_operator(few)
+    with pytest.raises(ModelError, match=r"with recon/ct_parallel, here recon/identity: train one"):
+        trained_with(many).check_operator(recon.operator("identity", shape=(8, 8)))
+    trained_with(many).check_operator(recon.operator("ct_parallel", shape=(8, 8), pixel_size=2.0, angles=9))
 
 
 def test_an_end_to_end_network_refuses_another_unit(model):

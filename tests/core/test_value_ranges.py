@@ -1,0 +1,128 @@
+"""A range in another unit than the image's is warned of, whatever kind of prior maps the image by it."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import recon
+from recon.learned import LearnedPrior
+
+SHAPE = (12, 12)
+UNITS = {"HU": (-1000.0, 1500.0), "1/mm": (0.0, 0.05), "grey levels": (0.0, 255.0), "0 to 1": (0.0, 1.0)}
+ONCE = recon.MaxIterations(1)
+
+
+class Identical(recon.Denoiser):
+    """A denoiser for values between 0 and 1."""
+
+    value_range = (0.0, 1.0)
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return x
+
+
+class Sigmoid(nn.Module):
+    """A generator's network, with values between 0 and 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = nn.Parameter(torch.zeros(1, *SHAPE))
+
+    def forward(self, fixed: Tensor) -> Tensor:
+        return torch.sigmoid(self.free) + 0 * fixed
+
+
+def generator() -> recon.Generator:
+    made = recon.Generator(Sigmoid(), torch.zeros(1, *SHAPE))
+    made.value_range = (0.0, 1.0)
+    return made
+
+
+PRIORS = {
+    "denoiser": (lambda: Identical(weight=1.0), recon.ADMM()),
+    "network": (lambda: LearnedPrior(nn.Conv2d(1, 1, 1), weight=1.0), recon.ADMM()),
+    "generator": (generator, recon.DIP(iterations=1)),
+}
+
+
+def image_in(unit: str) -> Tensor:
+    low, high = UNITS[unit]
+    return low + (high - low) * torch.rand(*SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def solve(kind: str, unit: str, image_range: tuple[float, float]) -> None:
+    prior, solver = PRIORS[kind]
+    recon.solve(
+        recon.Identity(SHAPE), prior(), image_in(unit), solver=solver, image_range=image_range, stop=ONCE
+    )
+
+
+@pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
+@pytest.mark.parametrize("kind", list(PRIORS))
+@pytest.mark.parametrize(
+    ("unit", "said"), [("HU", "0 to 1"), ("0 to 1", "grey levels"), ("1/mm", "HU"), ("grey levels", "1/mm")]
+)
+def test_another_unit_is_warned_of(kind: str, unit: str, said: str) -> None:
+    low, high = UNITS[said]
+    with pytest.warns(RuntimeWarning, match="does not fit this image") as caught:
+        solve(kind, unit, (low, high))
+    text = str(next(w.message for w in caught if w.category is RuntimeWarning))
+    image = image_in(unit)
+    assert f"image_range=({low:g}, {high:g})" in text
+    assert f"from {float(image.min()):.3g} to {float(image.max()):.3g}" in text
+
+
+@pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
+@pytest.mark.parametrize("kind", list(PRIORS))
+@pytest.mark.parametrize("unit", list(UNITS))
+def test_the_image_s_own_unit_is_not(kind: str, unit: str) -> None:
+    low, high = UNITS[unit]
+    solve(kind, unit, (low, high))
+    solve(kind, unit, (low - (high - low), high + (high - low)))  # a generous one: the scanner's, the file's
+
+
+@pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
+def test_noise_and_streaks_are_no_other_unit() -> None:
+    axis = torch.linspace(-1, 1, 32)
+    disc = 0.02 * (axis[:, None] ** 2 + axis**2 < 0.6).float()
+    ct = recon.operator("ct_parallel", shape=(32, 32), angles=8)
+    y = ct.measure(disc, noise=recon.noise("poisson", photons=30), seed=0)
+    recon.solve(ct, Identical(weight=1e-3), y, image_range=(0.0, 0.02), stop=ONCE)
+
+
+@pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
+def test_a_network_s_own_range_is_checked_too() -> None:
+    prior = LearnedPrior(nn.Conv2d(1, 1, 1), image_range=(0.0, 0.05), unit="1/mm", weight=1.0)
+    with pytest.warns(
+        RuntimeWarning, match=r"the range \(0, 0.05\) 1/mm that this prior was trained on does not"
+    ):
+        recon.solve(recon.Identity(SHAPE), prior, image_in("HU"), solver=recon.ADMM(), stop=ONCE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        recon.solve(recon.Identity(SHAPE), prior, image_in("1/mm"), solver=recon.ADMM(), stop=ONCE)
+
+
+@pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
+def test_a_complex_image_is_judged_by_its_magnitude() -> None:
+    image = torch.polar(image_in("0 to 1"), 6.28 * image_in("0 to 1"))
+    with pytest.warns(RuntimeWarning, match="does not fit"):
+        recon.solve(
+            recon.Identity(SHAPE),
+            Identical(weight=1.0),
+            image,
+            image_range=(0.0, 1e4),
+            solver=recon.ADMM(),
+            stop=ONCE,
+        )
+    recon.solve(
+        recon.Identity(SHAPE),
+        Identical(weight=1.0),
+        image,
+        image_range=(0.0, 1.0),
+        solver=recon.ADMM(),
+        stop=ONCE,
+    )
