@@ -14,6 +14,7 @@ from recon.channels import ImageChannels, channels_of, is_conditioned, needs_ope
 from recon.checkpoint import feed
 from recon.linear import Field, LinearOperator
 from recon.priors import Denoiser, Weight
+from recon.view_splits import ViewSplits
 
 
 class ModelError(ValueError):
@@ -24,7 +25,8 @@ class LearnedPrior(Denoiser):
     """A trained network with what it was trained for.
 
     As a `Denoiser` it works in every algorithm that takes one: a network that is conditioned on the noise level
-    is told sigma, others ignore it. `solver="feedforward"` applies it once, to ``op.pinv(y)``.
+    is told sigma, others ignore it. `solver="feedforward"` applies it once, to ``op.pinv(y)``; a network that was
+    trained by Noise2Inverse to the splits of its training, whose images are averaged.
 
     Args:
         network: from ``(N, channels, *spatial)``; an unrolled one from operator and data.
@@ -85,12 +87,35 @@ class LearnedPrior(Denoiser):
         return self.channels.apply(self.network, x, levels)
 
     def reconstruct(self, op: LinearOperator, data: Tensor) -> Tensor:
-        """The image of an unrolled network, from data ``(B, *range_shape)`` mapped to `value_range`."""
+        """The image of a network that `sees_data`, from data ``(B, *range_shape)`` mapped to `value_range`.
+
+        Raises:
+            ValueError: the data of another operator cannot be split by views.
+        """
         weight = next(iter(self.network.parameters()), None)
         if weight is not None and not data.is_complex():
             data = data.to(weight.dtype)
+        if self.view_splits is not None:
+
+            def image_of(images: Tensor) -> Tensor:
+                return self.channels.apply(self.network, images)
+
+            return self.view_splits.apply(image_of, op, data, **self.pinv_options)
         image: Tensor = self.network(op, data)
         return image
+
+    @property
+    def sees_data(self) -> bool:
+        """Whether it reconstructs from the data themselves: it is unrolled, or was trained on splits of them."""
+        return needs_operator(self.network) or self.view_splits is not None
+
+    @property
+    def view_splits(self) -> ViewSplits | None:
+        """How data are split for a network that was trained by Noise2Inverse, else None."""
+        objective = self.card.get("objective") or {}
+        if not self.end_to_end or objective.get("name") != "noise2inverse":
+            return None
+        return ViewSplits(int(objective["splits"]), objective["strategy"])
 
     @property
     def pinv_options(self) -> dict[str, Any]:

@@ -24,6 +24,8 @@ OTHER_UNIT = 8.0  # images of one unit differ less in their largest value
 class Feedforward:
     """x = N(A^+ y): a network trained end to end, or a denoiser, applied once; N(A, y) if it is unrolled.
 
+    A network that was trained by Noise2Inverse sees the splits of its training, and its images are averaged.
+
     The image is mapped to the range that the network was trained on and back; the direct reconstruction A^+ y is made
     with the options of ``op.pinv`` that it was trained with. Constraints beside the network project its image.
 
@@ -84,7 +86,7 @@ class Feedforward:
         if isinstance(prior, LearnedPrior) and prior.end_to_end:
             prior.check_operator(problem.operator)
             _check_range(problem, prior)
-            if needs_operator(prior.network):
+            if prior.sees_data:
                 data = scaling.factor * problem.usable_data
                 if scaling.offset:
                     ones = torch.full(problem.operator.domain_shape, scaling.offset, device=data.device)
@@ -124,10 +126,7 @@ class Feedforward:
         term = next(term for term in problem.terms if isinstance(term.prior, Denoiser))
         prior, scaling = term.prior, term.scaling
         name = type(prior.network if isinstance(prior, LearnedPrior) else prior).__name__
-        unrolled = isinstance(prior, LearnedPrior) and needs_operator(prior.network)
-        said = [
-            f"{name}, applied once to {'operator and data' if unrolled else 'the direct reconstruction'}."
-        ]
+        said = [f"{name}, applied once to {_seen(prior)}."]
         if scaling.factor != 1 or scaling.offset:
             said.append(f"It saw {scaling.factor:.4g} x + {scaling.offset:.4g}, its own range of values.")
         if self.consistent:
@@ -140,6 +139,15 @@ class Feedforward:
 
     def __repr__(self) -> str:
         return f"Feedforward(sigma={self.sigma!r}, consistent={self.consistent})"
+
+
+def _seen(prior: Denoiser) -> str:
+    """What a network was applied to, in words."""
+    if isinstance(prior, LearnedPrior) and prior.end_to_end and prior.view_splits is not None:
+        views = prior.view_splits
+        return f"{views.count} direct reconstructions of parts of the views ({views.strategy}), whose images were averaged"
+    unrolled = isinstance(prior, LearnedPrior) and needs_operator(prior.network)
+    return "operator and data" if unrolled else "the direct reconstruction"
 
 
 def _check_range(problem: Problem, prior: LearnedPrior) -> None:

@@ -315,10 +315,10 @@ class FitLoop:
 
     @property
     def monitor(self) -> str:
-        """What is watched: as said, else the PSNR of the validation, else the loss."""
+        """What is watched: as said, else the objective's in the validation, else nothing: the last weights stay."""
         if self.options.monitor != "auto":
             return self.options.monitor
-        return "psnr" if self.validation is not None else "last"
+        return self.objective.monitor if self.validation is not None else "last"
 
     def _kept(self) -> dict[str, Any]:
         source = self.setting.network if self.averaged is None else self.averaged

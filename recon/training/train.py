@@ -16,13 +16,14 @@ from recon.model_files import save_model
 from recon.simulate import as_noise
 from recon.solving import Named
 from recon.training.fit import FitLoop, Options
-from recon.training.loader import Loader, measured_range
+from recon.training.loader import Loader, has_complex_images, measured_range, shape_of
 from recon.training.objective import Objective, Setting
 from recon.training.record import fingerprint_of, prior_of, record_of
 from recon.training.setup import (
     check_numbers,
     check_remembering,
     check_source,
+    check_whole,
     checked_range,
     launched_fabric,
     made_network,
@@ -88,7 +89,8 @@ def train(
 
     Args:
         network: an object, or a name such as ``"unet"`` or ``"unet:channels=64"`` (`recon list networks`).
-        data: images, pairs, a data set or its name, a file or a folder, or `recon.training.sources.Unpaired`; see
+        data: images, pairs, a data set or its name, a file or a folder, `recon.training.sources.Unpaired`, or, for
+            objectives that need no true images, measured data (`recon.training.sources.Measurements`); see
             `recon.training.sources.as_source`.
         op: forward operator: data are simulated of the images, and the network starts from ``op.pinv(data)``. With
             pairs of measured data and images, the data are those. A name such as ``"ct_parallel:angles=60"`` takes
@@ -120,7 +122,8 @@ def train(
         ema: decay of a moving average of the weights, which is then what is validated and kept.
         patience: epochs without a better `monitor` that end the training.
         monitor: what is watched: ``"psnr"``, ``"ssim"``, a loss by its name in the log, or ``"last"`` to keep the last
-            weights; ``"auto"`` is ``"psnr"`` where there is a validation.
+            weights; ``"auto"`` is the objective's where there is a validation: ``"psnr"``, or ``"held_out"``, the
+            loss on held-out data, of objectives that look at no true image.
         validate_every: epochs from one validation to the next.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``.
         devices: how many; under torchrun, what it started.
@@ -146,12 +149,11 @@ def train(
         epochs=epochs, batch=batch, accumulate=accumulate, patches=patches, validate_every=validate_every
     )
     goal = made_objective(objective, loss)
-    source, operator, water, unit = source_and_operator(data, op, water, unit)
+    source, operator, water, unit = source_and_operator(data, op, water, unit, goal)
     check_source(source, goal, operator)
+    check_whole(goal, patch)
     held_out, places, held = validation_of(source, validation, seed, goal, operator, water)
-    first = source.sample(places[0])
-    shown = first.target if first.target is not None else first.input
-    complex_images = shown.is_complex() or (operator is not None and operator.domain == "complex")
+    complex_images = has_complex_images(source.sample(places[0]), operator)
     options = Options(
         epochs, lr, optimiser, schedule, clip, accumulate, ema, patience, monitor, checkpoint_seconds,
         validate_every, progress, tensorboard, callback,
@@ -168,7 +170,7 @@ def train(
         given = None if image_range is None else checked_range(image_range, complex_images)
         shared: dict[str, Any] = {
             "batch_size": batch,
-            "image_range": measured_range(source, places) if given is None else given,
+            "image_range": measured_range(source, places, operator, pinv) if given is None else given,
             "range_given": given is not None,
             "op": operator,
             "noise": None if noise is None else as_noise(noise),
@@ -190,10 +192,10 @@ def train(
         shared |= {"steady": goal.remembers}
         loader = Loader(source, places, **share, **shared)
         trial = next(loader.epoch(0))
-        sample = trial.target if trial.target is not None else trial.input
-        assert sample is not None
-        channels, shape = channels_of(made, complex_as), tuple(sample.shape[1:])
-        setting = Setting(made, channels, shape, complex_images, operator, seed, fabric.autocast)
+        channels, shape = channels_of(made, complex_as), shape_of(trial)
+        setting = Setting(
+            made, channels, shape, complex_images, operator, seed, fabric.autocast, dict(pinv or {})
+        )
         goal.prepare(setting)
         for module in goal.modules().values():
             module.to(fabric.device)
