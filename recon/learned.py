@@ -101,13 +101,25 @@ class LearnedPrior(Denoiser):
                 return self.channels.apply(self.network, images)
 
             return self.view_splits.apply(image_of, op, data, **self.pinv_options)
-        image: Tensor = self.network(op, data)
-        return image
+        if needs_operator(self.network):
+            image: Tensor = self.network(op, data)
+        else:
+            image = self.channels.apply(self.network, op.pinv(data, **self.pinv_options))
+        return consistent_with(op, data, image, **self.pinv_options) if self.is_corrected else image
 
     @property
     def sees_data(self) -> bool:
-        """Whether it reconstructs from the data themselves: it is unrolled, or was trained on splits of them."""
-        return needs_operator(self.network) or self.view_splits is not None
+        """Whether it reconstructs from the data themselves.
+
+        It is unrolled, was trained on splits of the data, or was trained to be corrected by them (SSDU).
+        """
+        return needs_operator(self.network) or self.is_corrected or self.view_splits is not None
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether its image is corrected by what the data say, `consistent_with`, as it was in its training."""
+        trained = self.card.get("objective") or {}
+        return self.end_to_end and bool(trained.get("corrected"))
 
     @property
     def view_splits(self) -> ViewSplits | None:
@@ -153,6 +165,15 @@ class LearnedPrior(Denoiser):
         role = "end to end" if self.end_to_end else "denoiser"
         trained = f", images in {self.image_range} {self.unit}".rstrip() if self.image_range else ""
         return f"LearnedPrior({name}, {role}, weight={self.weight}{trained})"
+
+
+def consistent_with(op: LinearOperator, data: Tensor, image: Tensor, **pinv: Any) -> Tensor:
+    """The image corrected by what the data say, x + A^+ (y - A x).
+
+    In MRI with one coil, the measured places of k-space take their places again (Hyun et al. 2018, Phys. Med. Biol. 63,
+    135007).
+    """
+    return image + op.pinv(data - op(image), **pinv)
 
 
 def operator_digest(op: LinearOperator) -> str:

@@ -79,6 +79,7 @@ class ADMMNet(nn.Module):
     """
 
     needs_operator = True
+    ends_consistent = True
 
     def __init__(
         self,

@@ -24,6 +24,8 @@ class MoDL(UnrolledNetwork):
     of the exact solution (one more such step), so that no iterate is kept.
     """
 
+    ends_consistent = True
+
     def __init__(
         self,
         iterations: Annotated[int, Param("unrolled iterations", ge=1)] = 5,

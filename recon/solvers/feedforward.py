@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from recon.channels import is_conditioned, needs_operator
-from recon.learned import LearnedPrior, ModelError
+from recon.learned import LearnedPrior, ModelError, consistent_with
 from recon.linear import Identity
 from recon.parameters import Param
-from recon.priors import Denoiser, Functional
+from recon.priors import Denoiser, Functional, Prior
 from recon.problem import Problem, Term
 from recon.solvers.algorithm import refuse_generator
 from recon.solvers.direct import DirectState, Done
@@ -76,8 +76,7 @@ class Feedforward:
             )
         image = self._applied(problem, networks[0])
         if self.consistent:
-            operator = problem.operator
-            image = image + operator.pinv(problem.usable_data - operator(image))
+            image = consistent_with(problem.operator, problem.usable_data, image)
         return DirectState(problem.project(image))
 
     def _applied(self, problem: Problem, term: Term) -> Tensor:
@@ -141,13 +140,15 @@ class Feedforward:
         return f"Feedforward(sigma={self.sigma!r}, consistent={self.consistent})"
 
 
-def _seen(prior: Denoiser) -> str:
+def _seen(prior: Prior) -> str:
     """What a network was applied to, in words."""
     if isinstance(prior, LearnedPrior) and prior.end_to_end and prior.view_splits is not None:
         views = prior.view_splits
-        return f"{views.count} direct reconstructions of parts of the views ({views.strategy}), whose images were averaged"
+        return f"{views.count} sections of the split views ({views.strategy}), whose images were averaged"
     unrolled = isinstance(prior, LearnedPrior) and needs_operator(prior.network)
-    return "operator and data" if unrolled else "the direct reconstruction"
+    corrected = isinstance(prior, LearnedPrior) and prior.is_corrected
+    seen = "operator and data" if unrolled else "the direct reconstruction"
+    return seen + (", and corrected by what the data say" if corrected else "")
 
 
 def _check_range(problem: Problem, prior: LearnedPrior) -> None:

@@ -295,7 +295,7 @@ def _may_be_data(first: Tensor, op: Any, label: str) -> bool:
     if tuple(op.range_shape) == tuple(op.domain_shape):
         raise ValueError(
             f"{label} of shape {tuple(first.shape)} may be images or data of {type(op).__name__}: say which, "
-            "data=recon.training.Measurements(y) or data=recon.training.Images(x, 'images')"
+            "data=Measurements(y) or data=Images(x, 'images'), both from recon.training"
         )
     return True
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from recon.channels import is_conditioned, needs_operator
+from recon.learned import consistent_with
 from recon.linear import LinearOperator
 from recon.parameters import Param
 from recon.training.objective import Batch, Fit, Objective, Setting, seeded
@@ -28,8 +30,11 @@ class SSDU(Objective):
         minimise  sum over scans of  L(y_Lambda, A_Lambda f(y_Theta, A_Theta)),
         L(u, v) = |u - v|_2 / |u|_2 + |u - v|_1 / |u|_1,
 
-    the 1-norm being the sum of the magnitudes. A network that is unrolled sees the operator and the data of Theta; one
-    from images to images their direct reconstruction. It then reconstructs from all of Omega.
+    the 1-norm being the sum of the magnitudes. A network that is unrolled sees the operator and the data of Theta, one
+    from images to images their direct reconstruction. The image is then corrected by the data that it was made of,
+    x + A_Theta^+ (y_Theta - A_Theta x), as nothing else would hold it at the places that the network sees; networks
+    that end with such a step of their own (their attribute ``ends_consistent``: MoDL, ADMM-Net) are left as they are.
+    Once trained, the network reconstructs from all of Omega, and is corrected by all of it.
 
     A division is a function of the seed, the sample's place and its number: with `masks` there are as many of each
     sample, one an epoch in turn (one in the publication; several are Yaman et al. 2022, NMR Biomed. 35, e4798);
@@ -113,20 +118,17 @@ class SSDU(Objective):
 
     def reconstruct(self, batch: Batch) -> Tensor:
         """The network's image of all that was measured."""
-        if needs_operator(self.setting.network):
-            return self.setting.run(batch)
-        given = self.observed(batch)
-        assert given is not None
-        return self.setting.apply(self.setting.network, given)
+        assert batch.op is not None and batch.data is not None
+        return self._images([batch.op], [batch.data])
 
     def held_out(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of each sample, for a division that is always the same."""
         return {"held_out": self._losses(batch, HELD_OUT)}
 
     def describe(self) -> dict[str, Any]:
-        """Name and how k-space is divided."""
+        """Name, how k-space is divided, and whether the image is corrected by the data: by that the prior infers."""
         named = {"ratio": self.ratio, "selection": self.selection, "centre": self.centre, "masks": self.masks}
-        return {"name": "ssdu", **named}
+        return {"name": "ssdu", **named, "corrected": self._is_corrected}
 
     def _losses(self, batch: Batch, number: int) -> Tensor:
         """The loss of each sample, ``(B,)``."""
@@ -134,22 +136,31 @@ class SSDU(Objective):
         assert op is not None and data is not None
         lost = torch.stack([self.divide(place, number) for place in batch.index.tolist()]).to(data.device)
         kept = self.measured.to(data.device) - lost
-        image = self._image(op, data, kept)
+        parts = [op.restricted(mask) for mask in kept]
+        image = self._images(parts, [mask * one for mask, one in zip(kept, data.unsqueeze(1), strict=True)])
         between = (1,) * (data.ndim - lost.ndim)  # the axis of the coils
         chosen = lost.reshape(len(lost), *between, *lost.shape[1:])
         return normalised_l1_l2(chosen * data, chosen * op(image))
 
-    def _image(self, op: LinearOperator, data: Tensor, kept: Tensor) -> Tensor:
-        """The network's images of the kept places, each sample with an operator of its own."""
-        network, setting = self.setting.network, self.setting
-        parts = [op.restricted(mask) for mask in kept]
-        seen = [mask * one for mask, one in zip(kept, data, strict=True)]
-        if not needs_operator(network):
-            given = [part.pinv(one, **setting.pinv) for part, one in zip(parts, seen, strict=True)]
-            return setting.apply(network, torch.stack(given))
-        with setting.autocast():
-            found = [network(part, one.unsqueeze(0)) for part, one in zip(parts, seen, strict=True)]
-        return torch.cat(found)
+    @property
+    def _is_corrected(self) -> bool:
+        return not getattr(self.setting.network, "ends_consistent", False)
+
+    def _images(self, parts: Sequence[LinearOperator], data: Sequence[Tensor]) -> Tensor:
+        """The images of data ``(B, *range_shape)``, each of an operator of its own, side by side."""
+        network, pinv = self.setting.network, self.setting.pinv
+        if needs_operator(network):
+            with self.setting.autocast():
+                images = [network(part, one) for part, one in zip(parts, data, strict=True)]
+        else:
+            given = [part.pinv(one, **pinv) for part, one in zip(parts, data, strict=True)]
+            images = list(self.setting.apply(network, torch.cat(given)).split([len(one) for one in data]))
+        if self._is_corrected:
+            images = [
+                consistent_with(part, one, image, **pinv)
+                for part, one, image in zip(parts, data, images, strict=True)
+            ]
+        return torch.cat(images)
 
 
 def normalised_l1_l2(data: Tensor, predicted: Tensor) -> Tensor:
