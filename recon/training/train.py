@@ -15,10 +15,11 @@ from recon.linear import LinearOperator
 from recon.model_files import save_model
 from recon.simulate import as_noise
 from recon.solving import Named
+from recon.training.continuing import identity_of
 from recon.training.fit import FitLoop, Options
 from recon.training.loader import Loader, has_complex_images, measured_range, shape_of
 from recon.training.objective import Objective, Setting
-from recon.training.record import fingerprint_of, prior_of, record_of
+from recon.training.record import prior_of, record_of
 from recon.training.setup import (
     check_numbers,
     check_remembering,
@@ -84,7 +85,8 @@ def train(
     """Train a network and return it as a prior; with `output`, keep it there as a model with its card.
 
     Every sample (its noise, transform and patch) is a function of `seed`, the epoch and its place; a training that
-    was killed goes on from its last checkpoint as if nothing had happened. Several processes (``torchrun
+    was killed goes on from its last checkpoint as if nothing had happened, and a finished one with more `epochs` from
+    its last state. Several processes (``torchrun
     --nproc-per-node 2 script.py``) share each batch and average their gradients.
 
     Args:
@@ -111,7 +113,10 @@ def train(
         patch: side of random patches [px] to train on; None for whole images.
         patches: patches of an image in an epoch.
         pinv: options of ``op.pinv``, such as ``{"filter": "hann"}``.
-        epochs: how often all images are seen.
+        epochs: how often all images are seen. May be raised when a training goes on: schedules that depend on it
+            (cosine, linear, exponential, onecycle, any with a warmup) then go on from where they stand in the new
+            number, so that the learning rate may rise again; with ``"constant"`` and ``"step"`` the result is that of
+            a training that had so many from the start. The card says so.
         batch: images of a batch, over all processes.
         lr: learning rate, or one for each player of the objective; None: the objective's, else 1e-3.
         optimiser: ``"adam"``, ``"adamw"``, ``"sgd:momentum=0.9"``, ``"rmsprop"``; None: the objective's, else adam.
@@ -142,7 +147,8 @@ def train(
 
     Raises:
         ValueError, TypeError, LookupError, OSError: anything that does not fit, before the first step.
-        recon.checkpoint.CheckpointError: `output` holds a damaged checkpoint, or one of another training.
+        recon.checkpoint.CheckpointError: `output` holds a damaged checkpoint, or one of another training; the message
+            names what differs.
         recon.training.fit.TrainingError: the loss became infinite or NaN.
     """
     check_numbers(
@@ -201,9 +207,10 @@ def train(
             module.to(fabric.device)
         record = record_of(setting, goal, source, len(held), loader, options, precision)
         folder = output_folder(output, resume, fabric)
+        measured = source.sample(places[0]).data is not None
         # every process has another part of the first batch
-        fingerprint = fabric.broadcast(fingerprint_of(record, trial), src=0)
-        loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, fingerprint)
+        identity = fabric.broadcast(identity_of(record, trial, measured), src=0)
+        loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, identity)
         loop.run()
     prior = prior_of(loop, goal, unit, record, about)
     if folder is not None and fabric.is_global_zero:
