@@ -141,6 +141,15 @@ def check_source(source: Any, goal: Objective, op: LinearOperator | None) -> Non
         )
 
 
+def check_monitor(monitor: str, held_out: Any, held: list[int]) -> None:
+    """Refuse to watch what needs true images where held-out samples have none."""
+    if monitor in ("psnr", "ssim") and held and held_out.sample(held[0]).target is None:
+        raise ValueError(
+            f"monitor={monitor!r} needs true images, and {held_out.description} have none to hold out: leave it out, "
+            "or give validation data with true images"
+        )
+
+
 def check_whole(goal: Objective, patch: int | None) -> None:
     """Refuse patches, which have no data of their own, where an objective needs the data."""
     if patch is not None and "data" in goal.needs:

@@ -21,6 +21,7 @@ from recon.training.loader import Loader, has_complex_images, measured_range, sh
 from recon.training.objective import Objective, Setting
 from recon.training.record import prior_of, record_of
 from recon.training.setup import (
+    check_monitor,
     check_numbers,
     check_remembering,
     check_source,
@@ -159,6 +160,7 @@ def train(
     check_source(source, goal, operator)
     check_whole(goal, patch)
     held_out, places, held = validation_of(source, validation, seed, goal, operator, water)
+    check_monitor(monitor, held_out, held)
     complex_images = has_complex_images(source.sample(places[0]), operator)
     options = Options(
         epochs, lr, optimiser, schedule, clip, accumulate, ema, patience, monitor, checkpoint_seconds,

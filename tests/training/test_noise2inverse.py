@@ -180,6 +180,10 @@ def test_a_stopped_training_goes_on_bit_for_bit_and_judges_by_held_out_data(tmp_
         ({"objective": "noise2inverse:splits=25"}, "cannot be split into 25: .* 24, the number of views"),
         ({"network": "learned_gradient:iterations=1,features=2"}, "takes the operator or the noise level"),
         ({"network": "drunet:channels=[2,4],blocks=1"}, "takes the operator or the noise level"),
+        (
+            {"monitor": "psnr", "validation": 0.25},
+            "monitor='psnr' needs true images, and measured data have none",
+        ),
         ({"patch": 8}, "needs the data of whole images, so that patch=8 would spoil it"),
         ({"op": None}, "give the operator that measured them"),
     ],
