@@ -16,7 +16,7 @@ class FeatureDistance(Gaussian):
     """The distance of features: f(z; y) = |y|^2/2 |Phi(z) - Phi(y)|^2 / |Phi(y) - Phi(0)|^2, for feature inversion.
 
     Of y nothing but Phi(y) is known, and an image is sought that has the same features (Mahendran and Vedaldi 2015;
-    with the deep image prior Ulyanov, Vedaldi and Lempitsky 2018, section 3.4). Phi is any network that can be
+    with the deep image prior Ulyanov, Vedaldi and Lempitsky 2018). Phi is any network that can be
     differentiated, `recon.training.VGG19` among them, of images in the range that it was made for. Scaled so that a
     blank image costs as much as in least squares: weights of priors and learning rates mean what they mean there.
 

@@ -48,6 +48,8 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
         return []
     if name.endswith("digest"):
         return ["the images or data are others"]
+    if name == "data operator":  # of which there is a digest
+        return ["the operator is another"]
     return [f"{name} was {_short(before)} and is {_short(now)}"]
 
 

@@ -91,6 +91,8 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(images, operator, tmp
     for message, change in named.items():
         with pytest.raises(CheckpointError, match=f"another training: .*{message}"):
             trained(SmallNet(), images, operator, 0, output=tmp_path, **{**SETTINGS, **change})
+    with pytest.raises(CheckpointError, match="another training: the operator is another:"):
+        trained(SmallNet(), images, recon.Identity((16, 16)), 0, output=tmp_path, **SETTINGS)
     brighter = images.clone()
     brighter[:, 0, 0] = 0.5
     with pytest.raises(CheckpointError, match="the images or data are others"):
