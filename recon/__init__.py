@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from recon.entries import ReaderEntry as ReaderEntry
     from recon.entries import SolverEntry as SolverEntry
     from recon.entries import WriterEntry as WriterEntry
+    from recon.feature_distance import FeatureDistance as FeatureDistance
     from recon.fidelity import Gaussian as Gaussian
     from recon.groups import OutOfMemoryError as OutOfMemoryError
     from recon.hookspecs import hookimpl as hookimpl
@@ -98,6 +99,7 @@ _HOMES = {
         "DatasetEntry Example MetricEntry NetworkEntry NoiseEntry ObjectiveEntry OperatorEntry PriorEntry "
         "ReaderEntry SolverEntry WriterEntry"
     ),
+    "recon.feature_distance": "FeatureDistance",
     "recon.fidelity": "Gaussian",
     "recon.groups": "OutOfMemoryError",
     "recon.hookspecs": "hookimpl",

@@ -276,6 +276,57 @@ class Stack(Combination):
         return torch.stack(filled) if self._is_uniform() else torch.cat([mask.reshape(-1) for mask in filled])
 
 
+class Restricted(Combination):
+    """M A: the samples of A where a mask is 1, zero elsewhere; see `LinearOperator.restricted`."""
+
+    mask: Tensor
+
+    def __init__(self, operator: LinearOperator, mask: Tensor) -> None:
+        super().__init__(operator.domain_shape, operator.range_shape)
+        self.operator = operator
+        self.register_buffer("mask", checked_samples(operator, mask))
+        self.domain, self.nonnegative = operator.domain, operator.nonnegative
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.mask * self.operator(x)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.operator.adjoint(self.mask * y)
+
+    def _norm(self) -> float:
+        return self.operator.norm()
+
+    def _pinv(self, y: Tensor, **options: Any) -> Tensor:
+        return self.operator.pinv(self.mask * y, **options)
+
+    @property
+    def sample_mask(self) -> Tensor:
+        """The mask."""
+        return self.mask
+
+
+def checked_samples(operator: LinearOperator, mask: Tensor) -> Tensor:
+    """A mask of samples that an operator measures, as float32 of its `range_shape`'s trailing axes.
+
+    Raises:
+        ValueError: other values than 0 and 1, a shape that does not broadcast to the data, nothing left.
+    """
+    name, shape = type(operator).__name__, tuple(operator.range_shape)
+    sides = zip(mask.shape[::-1], shape[::-1], strict=False)
+    if mask.ndim > len(shape) or any(side not in (1, whole) for side, whole in sides):
+        raise ValueError(f"a mask of shape {tuple(mask.shape)} does not fit the data {shape} of {name}")
+    chosen = mask.to(operator.device, torch.float32)
+    if not bool(((chosen == 0) | (chosen == 1)).all()):
+        raise ValueError(
+            f"a mask of samples is 1 where they stay and 0 elsewhere, this one of {name} has others"
+        )
+    own = operator.sample_mask
+    chosen = chosen if own is None else chosen * own.to(chosen)
+    if not bool(chosen.any()):
+        raise ValueError(f"the mask leaves no sample of {name}: nothing is measured")
+    return chosen
+
+
 def stack(operators: Sequence[LinearOperator]) -> LinearOperator:
     """Operators that look at one image, as one operator.
 

@@ -134,6 +134,18 @@ def recon_objectives() -> list[ObjectiveEntry]:
             summary="a denoiser over a range of noise levels, for plug-and-play",
         ),
         ObjectiveEntry(
+            name="noise2inverse",
+            factory="recon.training.noise2inverse:Noise2Inverse",
+            summary="from measured views alone, no true images: some splits of a scan foretell the others",
+            examples=(Example(), Example({"splits": 2, "strategy": "1:X"})),
+        ),
+        ObjectiveEntry(
+            name="ssdu",
+            factory="recon.training.ssdu:SSDU",
+            summary="from undersampled k-space alone, no true images: a part that is held back judges",
+            examples=(Example(), Example({"ratio": 0.2, "selection": "uniform", "masks": 2})),
+        ),
+        ObjectiveEntry(
             name="wgan",
             factory="recon.training.wgan:WGAN",
             summary="Wasserstein critic with gradient penalty beside MSE or VGG: WGAN-VGG and its three relatives",

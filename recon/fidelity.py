@@ -30,6 +30,8 @@ class Gaussian:
     """Whether f is quadratic in z; else `weights` are those of its expansion around the data."""
     smooth = True
     """Whether f is finite and has a gradient for every z."""
+    proximal = True
+    """Whether f has a proximal map; else `prox` raises."""
 
     def __init__(self, weights: Any = None, noise_level: Any = None) -> None:
         self.weights: Tensor | None = None if weights is None else torch.as_tensor(weights)

@@ -13,6 +13,7 @@ from recon.channels import ImageChannels, channels_of, is_conditioned, needs_ope
 from recon.checkpoint import feed
 from recon.linear import Field, LinearOperator
 from recon.priors import Denoiser, Weight
+from recon.view_splits import ViewSplits
 
 
 class ModelError(ValueError):
@@ -23,7 +24,8 @@ class LearnedPrior(Denoiser):
     """A trained network with what it was trained for.
 
     As a `Denoiser` it works in every algorithm that takes one: a network that is conditioned on the noise level
-    is told sigma, others ignore it. `solver="feedforward"` applies it once, to ``op.pinv(y)``.
+    is told sigma, others ignore it. `solver="feedforward"` applies it once, to ``op.pinv(y)``; a network that was
+    trained by Noise2Inverse to the splits of its training, whose images are averaged.
 
     Args:
         network: from ``(N, channels, *spatial)``; an unrolled one from operator and data.
@@ -84,12 +86,47 @@ class LearnedPrior(Denoiser):
         return self.channels.apply(self.network, x, levels)
 
     def reconstruct(self, op: LinearOperator, data: Tensor) -> Tensor:
-        """The image of an unrolled network, from data ``(B, *range_shape)`` mapped to `value_range`."""
+        """The image of a network that `sees_data`, from data ``(B, *range_shape)`` mapped to `value_range`.
+
+        Raises:
+            ValueError: the data of another operator cannot be split by views.
+        """
         weight = next(iter(self.network.parameters()), None)
         if weight is not None and not data.is_complex():
             data = data.to(weight.dtype)
-        image: Tensor = self.network(op, data)
-        return image
+        if self.view_splits is not None:
+
+            def image_of(images: Tensor) -> Tensor:
+                return self.channels.apply(self.network, images)
+
+            return self.view_splits.apply(image_of, op, data, **self.pinv_options)
+        if needs_operator(self.network):
+            image: Tensor = self.network(op, data)
+        else:
+            image = self.channels.apply(self.network, op.pinv(data, **self.pinv_options))
+        return consistent_with(op, data, image, **self.pinv_options) if self.is_corrected else image
+
+    @property
+    def sees_data(self) -> bool:
+        """Whether it reconstructs from the data themselves.
+
+        It is unrolled, was trained on splits of the data, or was trained to be corrected by them (SSDU).
+        """
+        return needs_operator(self.network) or self.is_corrected or self.view_splits is not None
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether its image is corrected by what the data say, `consistent_with`, as it was in its training."""
+        trained = self.card.get("objective") or {}
+        return self.end_to_end and bool(trained.get("corrected"))
+
+    @property
+    def view_splits(self) -> ViewSplits | None:
+        """How data are split for a network that was trained by Noise2Inverse, else None."""
+        objective = self.card.get("objective") or {}
+        if not self.end_to_end or objective.get("name") != "noise2inverse":
+            return None
+        return ViewSplits(int(objective["splits"]), objective["strategy"])
 
     @property
     def pinv_options(self) -> dict[str, Any]:
@@ -126,6 +163,15 @@ class LearnedPrior(Denoiser):
         role = "end to end" if self.end_to_end else "denoiser"
         trained = f", images in {self.image_range} {self.unit}".rstrip() if self.image_range else ""
         return f"LearnedPrior({name}, {role}, weight={self.weight}{trained})"
+
+
+def consistent_with(op: LinearOperator, data: Tensor, image: Tensor, **pinv: Any) -> Tensor:
+    """The image corrected by what the data say, x + A^+ (y - A x).
+
+    In MRI with one coil, the measured places of k-space take their places again (Hyun et al. 2018, Phys. Med. Biol. 63,
+    135007).
+    """
+    return image + op.pinv(data - op(image), **pinv)
 
 
 def operator_digest(op: LinearOperator) -> str:

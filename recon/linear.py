@@ -172,6 +172,19 @@ class LinearOperator(nn.Module):
             "recon.subsets.Subset(operator of some rows, one slice for each axis of the data), or use one subset"
         )
 
+    def restricted(self, mask: Tensor) -> LinearOperator:
+        """The same measurement of fewer samples: those where `mask` and `sample_mask` are 1; zero elsewhere.
+
+        Override where the operator has shortcuts or a direct reconstruction of its own for such data.
+
+        Args:
+            mask: 1 where a sample stays, broadcastable to `range_shape`.
+
+        Raises:
+            ValueError: other values than 0 and 1, another shape, or no sample left.
+        """
+        return algebra.Restricted(self, mask)
+
     def noise_level(self, y: Tensor) -> Tensor:
         """Estimate the noise standard deviation of each item of ``y`` (B, *range_shape).
 

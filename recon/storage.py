@@ -53,6 +53,11 @@ def save_problem(problem: Problem, path: str | Path) -> Path:
         if image is not None:
             arrays[label] = problem.unflatten(image)
     for label, value in problem.fidelity.parameters().items():
+        if isinstance(value, torch.nn.Module):
+            raise TypeError(
+                f"the data term {problem.fidelity.name!r} holds a network, which a problem file does not store: pose "
+                "the problem anew where it is solved"
+            )
         if value is not None:
             arrays[f"fidelity/{label}"] = torch.as_tensor(value)
     operator = _operator_record(arrays, "operator", problem.operator)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recon.algebra import checked_samples
 from recon.linear import Identity, LinearOperator, Step
 from recon.parameters import Param
 from recon_operators.arrays import ArrayLike, as_mask
@@ -82,6 +83,10 @@ class Mask(LinearOperator):
     def sample_mask(self) -> Tensor:
         """The mask."""
         return self.mask
+
+    def restricted(self, mask: Tensor) -> Mask:
+        """The pixels of both masks: the others are holes."""
+        return Mask(checked_samples(self, mask).expand(self.range_shape))
 
     def noise_level(self, y: Tensor) -> Tensor:
         """From differences of neighbouring measured pixels (`noise_of_image`)."""

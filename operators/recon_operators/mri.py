@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from recon.algebra import checked_samples
 from recon.linear import LinearOperator, Step, complex_dtype, real_dtype, solve_in_fourier
 from recon.parameters import Param
 from recon_operators.arrays import ArrayLike, Derived, as_mask, as_tensor
@@ -178,6 +179,13 @@ class CartesianMRI(LinearOperator):
     def sample_mask(self) -> Tensor:
         """The mask ``(H, W)`` or ``(D, H, W)``, the same for every coil."""
         return self.mask
+
+    def restricted(self, mask: Tensor) -> LinearOperator:
+        """The places of k-space of both masks, with the same coils."""
+        chosen = checked_samples(self, mask)
+        if chosen.ndim > len(self.domain_shape):  # the coils' own
+            return super().restricted(mask)
+        return CartesianMRI(chosen.expand(self.domain_shape), self.coil_maps)
 
     def noise_level(self, y: Tensor) -> Tensor:
         """Standard deviation of the real and of the imaginary part; the coils' variances are averaged.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recon.linear import LinearOperator, complex_dtype, real_dtype
 from recon.parameters import Param
+from recon.solvers.normal_equations import conjugate_gradients
 
 
 class PiecewiseLinear(nn.Module):
@@ -79,6 +80,7 @@ class ADMMNet(nn.Module):
     """
 
     needs_operator = True
+    ends_consistent = True
 
     def __init__(
         self,
@@ -167,22 +169,13 @@ class _ReconstructionLayer:
 
         def normal(x: Tensor) -> Tensor:
             # the operator may take complex images only; of its gram, the real part acts on real images
-            image = x.to(self.back.dtype)
-            seen = self.op.gram(image).real / self.norm**2
-            return seen + torch.fft.ifft2(torch.fft.fft2(x) * energy).real
+            seen: Tensor = self.op.gram(x.to(self.back.dtype)).real / self.norm**2
+            return seen
 
-        x = self.x
-        residual = right - normal(x)
-        direction, squared = residual, _squared(residual)
-        for _ in range(self.iterations):
-            image = normal(direction)
-            alpha = squared / _inner(direction, image).clamp_min(1e-30)
-            x = x + alpha * direction
-            residual = residual - alpha * image
-            new = _squared(residual)
-            direction = residual + new / squared.clamp_min(1e-30) * direction
-            squared = new
-        return x
+        def terms(x: Tensor) -> Tensor:
+            return torch.fft.ifft2(torch.fft.fft2(x) * energy).real
+
+        return conjugate_gradients(normal, terms, right, self.x, normal(self.x), self.iterations)[0]
 
 
 def cosine_filters(size: int) -> Tensor:
@@ -260,11 +253,3 @@ def _wrapped(x: Tensor, kernels: Tensor) -> Tensor:
 def _energy(kernels: Tensor, rho: Tensor, shape: torch.Size) -> Tensor:
     """sum_l rho_l |H_l|^2 on the FFT grid."""
     return (rho.reshape(-1, 1, 1) * torch.fft.fft2(kernels, s=shape).abs().square()).sum(0)
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((-2, -1), keepdim=True)
-
-
-def _squared(a: Tensor) -> Tensor:
-    return _inner(a, a)

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from recon.linear import Identity, LinearOperator
 from recon.parameters import Param
+from recon.solvers.normal_equations import conjugate_gradients
 from recon_networks.unrolled import ConvolutionBlock, UnrolledNetwork, from_parts, to_parts
 
 
@@ -23,6 +24,8 @@ class MoDL(UnrolledNetwork):
     The x-step is the operator's closed form where it has one, else conjugate gradients; its gradient is that
     of the exact solution (one more such step), so that no iterate is kept.
     """
+
+    ends_consistent = True
 
     def __init__(
         self,
@@ -86,19 +89,6 @@ def _solve(b: Tensor, weight: Tensor, op: LinearOperator, iterations: int) -> Te
     closed = op.solve_gram(b, [float(weight)], [Identity(op.domain_shape)])
     if closed is not None:
         return closed
-    axes = tuple(range(1, b.ndim))
-    x, residual = torch.zeros_like(b), b
-    direction, squared = residual, _energy(residual, axes)
-    for _ in range(iterations):
-        image = op.gram(direction) + weight * direction
-        alpha = squared / (direction.conj() * image).real.sum(axes, keepdim=True).clamp_min(1e-30)
-        x = x + alpha * direction
-        residual = residual - alpha * image
-        new = _energy(residual, axes)
-        direction = residual + new / squared.clamp_min(1e-30) * direction
-        squared = new
-    return x
-
-
-def _energy(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return x.abs().square().sum(axes, keepdim=True)
+    # not preconditioned: beside a small multiple of the identity, the preconditioner of several coils slows it down
+    zero = torch.zeros_like(b)
+    return conjugate_gradients(op.gram, lambda x: weight * x, b, zero, zero, iterations)[0]

@@ -110,7 +110,8 @@ def train_command(
 ) -> None:
     """Train a network and keep it as a model: weights, model card, log and checkpoints in a folder.
 
-    A training that was stopped, or killed, goes on from its last checkpoint when the same command is given again.
+    A training that was stopped, or killed, goes on from its last checkpoint when the same command is given again; a
+    finished one does with more --epochs.
     `recon solve --prior FOLDER/` uses the model.
     """
     with redirect_stdout(sys.stderr):

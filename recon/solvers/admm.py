@@ -13,7 +13,7 @@ from torch import Tensor
 from recon.linear import Step, real_dtype
 from recon.parameters import Param
 from recon.problem import Problem
-from recon.solvers.algorithm import Iterative, norm, per_item, refuse_generator
+from recon.solvers.algorithm import Iterative, norm, per_item, refuse_generator, refuse_without_prox
 from recon.solvers.normal_equations import solve_normal, step_in_words
 from recon.solvers.steps import first_penalties, has_denoiser, leader, penalty_units
 
@@ -107,6 +107,7 @@ class ADMM(Iterative):
     def start(self, problem: Problem) -> ADMMState:
         """Splits at K_i x0, zero duals."""
         refuse_generator(problem, "admm")
+        refuse_without_prox(problem, "admm")
         if not problem.terms:
             raise ValueError("solver='admm' needs a prior; without one use solver='direct' or 'cg'")
         x = problem.start

@@ -62,6 +62,15 @@ def refuse_generator(problem: Problem, name: str) -> None:
         )
 
 
+def refuse_without_prox(problem: Problem, name: str) -> None:
+    """Raise ValueError if the data term has no proximal map, which the algorithm of this name needs."""
+    if not problem.item_fidelity.proximal:
+        raise ValueError(
+            f"solver={name!r} needs a proximal map of the data term, and fidelity {problem.item_fidelity.name!r} has "
+            "none: use solver='dip' with a generator such as the prior 'dip'"
+        )
+
+
 def refuse_denoisers(problem: Problem, name: str) -> None:
     """Raise ValueError if the prior has a denoiser, which has no functional to minimise."""
     for term in problem.terms:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from recon.channels import is_conditioned, needs_operator
-from recon.learned import LearnedPrior
+from recon.learned import LearnedPrior, consistent_with
 from recon.linear import Identity
 from recon.parameters import Param
-from recon.priors import Denoiser, Functional
+from recon.priors import Denoiser, Functional, Prior
 from recon.problem import Problem, Term
 from recon.solvers.algorithm import refuse_generator
 from recon.solvers.direct import DirectState, Done
@@ -22,6 +22,8 @@ from recon.value_ranges import check_trained_range
 
 class Feedforward:
     """x = N(A^+ y): a network trained end to end, or a denoiser, applied once; N(A, y) if it is unrolled.
+
+    A network that was trained by Noise2Inverse sees the splits of its training, and its images are averaged.
 
     The image is mapped to the range that the network was trained on and back; the direct reconstruction A^+ y is made
     with the options of ``op.pinv`` that it was trained with. Constraints beside the network project its image.
@@ -78,8 +80,7 @@ class Feedforward:
             )
         image = self._applied(problem, networks[0])
         if self.consistent:
-            operator = problem.operator
-            image = image + operator.pinv(problem.usable_data - operator(image))
+            image = consistent_with(problem.operator, problem.usable_data, image)
         return DirectState(problem.project(image))
 
     def _applied(self, problem: Problem, term: Term) -> Tensor:
@@ -88,7 +89,7 @@ class Feedforward:
         if isinstance(prior, LearnedPrior) and prior.end_to_end:
             prior.check_operator(problem.operator)
             check_trained_range(prior, problem.image_range)
-            if needs_operator(prior.network):
+            if prior.sees_data:
                 data = scaling.factor * problem.usable_data
                 if scaling.offset:
                     ones = torch.full(problem.operator.domain_shape, scaling.offset, device=data.device)
@@ -128,10 +129,7 @@ class Feedforward:
         term = next(term for term in problem.terms if isinstance(term.prior, Denoiser))
         prior, scaling = term.prior, term.scaling
         name = type(prior.network if isinstance(prior, LearnedPrior) else prior).__name__
-        unrolled = isinstance(prior, LearnedPrior) and needs_operator(prior.network)
-        said = [
-            f"{name}, applied once to {'operator and data' if unrolled else 'the direct reconstruction'}."
-        ]
+        said = [f"{name}, applied once to {_seen(prior)}."]
         if scaling.factor != 1 or scaling.offset:
             said.append(f"It saw {scaling.factor:.4g} x + {scaling.offset:.4g}, its own range of values.")
         if self.consistent:
@@ -144,6 +142,17 @@ class Feedforward:
 
     def __repr__(self) -> str:
         return f"Feedforward(sigma={self.sigma!r}, consistent={self.consistent})"
+
+
+def _seen(prior: Prior) -> str:
+    """What a network was applied to, in words."""
+    if isinstance(prior, LearnedPrior) and prior.end_to_end and prior.view_splits is not None:
+        views = prior.view_splits
+        return f"{views.count} sections of the split views ({views.strategy}), whose images were averaged"
+    unrolled = isinstance(prior, LearnedPrior) and needs_operator(prior.network)
+    corrected = isinstance(prior, LearnedPrior) and prior.is_corrected
+    seen = "operator and data" if unrolled else "the direct reconstruction"
+    return seen + (", and corrected by what the data say" if corrected else "")
 
 
 def _as(like: Tensor, image: Tensor) -> Tensor:

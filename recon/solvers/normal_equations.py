@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -42,9 +42,42 @@ def solve_normal(
         if solved is not None:
             return solved, normal_x
     precondition = problem.preconditioner(rho, maps)
-    residual = b - normal_x - _weighted_grams(rho, maps, x)
+    steps = inner_iterations(iterations, precondition is not None)
+
+    def terms(direction: Tensor) -> Tensor:
+        return _weighted_grams(rho, maps, direction)
+
+    return conjugate_gradients(problem.normal, terms, b, x, normal_x, steps, precondition)
+
+
+def conjugate_gradients(
+    normal: Callable[[Tensor], Tensor],
+    terms: Callable[[Tensor], Tensor],
+    b: Tensor,
+    x: Tensor,
+    normal_x: Tensor,
+    iterations: int,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A number of conjugate gradient steps (Hestenes and Stiefel 1952) for (N + T) x = b, each item for itself.
+
+    Every step can be differentiated, as far as `normal` and `terms` can.
+
+    Args:
+        normal: N, symmetric positive semidefinite on items ``(B, *shape)``.
+        terms: T, likewise.
+        b: right-hand side ``(B, *shape)``.
+        x: where to start.
+        normal_x: N x of that.
+        iterations: how many steps.
+        precondition: an approximation of (N + T)^-1, or None.
+
+    Returns:
+        x, and N x of it.
+    """
+    residual = b - normal_x - terms(x)
     direction = squared = None
-    for _ in range(inner_iterations(iterations, precondition is not None)):
+    for _ in range(iterations):
         steered = residual if precondition is None else precondition(residual)
         new_squared = inner(residual, steered)
         if direction is None or squared is None:
@@ -52,11 +85,11 @@ def solve_normal(
         else:
             direction = steered + per_item(new_squared / squared.clamp_min(1e-30), x) * direction
         squared = new_squared
-        normal = problem.normal(direction)
-        image = normal + _weighted_grams(rho, maps, direction)
+        seen = normal(direction)
+        image = seen + terms(direction)
         alpha = per_item(squared / inner(direction, image).clamp_min(1e-30), x)
         x = x + alpha * direction
-        normal_x = normal_x + alpha * normal
+        normal_x = normal_x + alpha * seen
         residual = residual - alpha * image
     return x, normal_x
 

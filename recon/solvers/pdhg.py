@@ -13,7 +13,14 @@ from recon.linear import Identity, real_dtype
 from recon.parameters import Param
 from recon.problem import Problem, Term
 from recon.solvers.admm import ADMM
-from recon.solvers.algorithm import Iterative, norm, per_item, refuse_denoisers, refuse_generator
+from recon.solvers.algorithm import (
+    Iterative,
+    norm,
+    per_item,
+    refuse_denoisers,
+    refuse_generator,
+    refuse_without_prox,
+)
 from recon.solvers.steps import first_penalties, penalty_units, squared_norm
 from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
 
@@ -191,6 +198,7 @@ class PDHG(Iterative):
     def check(self, problem: Problem) -> None:
         """Refuse generators and denoisers."""
         refuse_generator(problem, "pdhg")
+        refuse_without_prox(problem, "pdhg")
         refuse_denoisers(problem, "pdhg")
 
     def start(self, problem: Problem) -> PDHGState:

@@ -11,14 +11,15 @@ In a test::
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from recon.channels import channels_of
 from recon.linear import LinearOperator
-from recon.testing.dense import Differences
+from recon.subsets import Subset
 from recon.testing.measuring import Check, Checks, bound, random, require
 from recon.testing.running import require_all
 from recon.training.objective import Batch, Objective, Setting
@@ -77,6 +78,47 @@ def objective_checks(objective: Objective, *, network: nn.Module | None = None) 
     return bound(CHECKS, Trial(objective, network))
 
 
+class Exposures(LinearOperator):
+    """The same image `count` times, each moved along the rows by one pixel more, around the border.
+
+    ``(H, W)`` to ``(count, H, W)``; it has what objectives ask of operators: views to split, and a mask of its samples.
+    """
+
+    def __init__(self, shape: Sequence[int], count: int = 4, first: int = 0, step: int = 1) -> None:
+        super().__init__(shape, (count, *shape))
+        self.shifts = range(first, first + count * step, step)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x.roll(shift, -1) for shift in self.shifts], -3)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        views = y.unbind(-3)
+        return torch.stack(
+            [view.roll(-shift, -1) for view, shift in zip(views, self.shifts, strict=True)]
+        ).sum(0)
+
+    def _pinv(self, y: Tensor, **options: Any) -> Tensor:
+        return self._adjoint(y) / len(self.shifts)
+
+    def fourier_symbol(self) -> Tensor:
+        """The number of exposures, at every frequency."""
+        return torch.full(self.domain_shape, float(len(self.shifts)))
+
+    def subsets(self, count: int) -> list[Subset]:
+        """Every `count`-th exposure."""
+        found = []
+        for first in range(count):
+            views = self.shifts[first::count]
+            part = Exposures(self.domain_shape, len(views), views.start, views.step)
+            found.append(Subset(part, (slice(first, None, count), slice(None), slice(None))))
+        return found
+
+    @property
+    def sample_mask(self) -> Tensor:
+        """Ones: every pixel is measured."""
+        return torch.ones(self.domain_shape)
+
+
 class Trial:
     """An objective with a small network and a batch of what it needs."""
 
@@ -94,8 +136,8 @@ class Trial:
 
     @property
     def operator(self) -> LinearOperator | None:
-        """Differences of neighbouring pixels, for an objective that needs data."""
-        return Differences((SIDE, SIDE), periodic=True) if "data" in self.objective.needs else None
+        """Exposures of a shaken camera, for an objective that needs data."""
+        return Exposures((SIDE, SIDE)) if "data" in self.objective.needs else None
 
     def batch(self, seed: int = 0) -> Batch:
         """Three smooth images in [0, 1], and the same with noise."""

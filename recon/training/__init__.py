@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from recon.training.losses import Loss as Loss
     from recon.training.losses import OneMinusSSIM as OneMinusSSIM
     from recon.training.losses import as_loss as as_loss
+    from recon.training.noise2inverse import Noise2Inverse as Noise2Inverse
     from recon.training.objective import Batch as Batch
     from recon.training.objective import Fit as Fit
     from recon.training.objective import Objective as Objective
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from recon.training.perceptual import VGG19 as VGG19
     from recon.training.schedules import make_schedule as make_schedule
     from recon.training.sources import Images as Images
+    from recon.training.sources import Measurements as Measurements
     from recon.training.sources import Pairs as Pairs
     from recon.training.sources import Unpaired as Unpaired
     from recon.training.sources import as_source as as_source
+    from recon.training.ssdu import SSDU as SSDU
     from recon.training.supervised import Denoising as Denoising
     from recon.training.supervised import Supervised as Supervised
     from recon.training.transforms import Augmentation as Augmentation
@@ -36,9 +39,12 @@ _HOMES = {
     "Fit": "objective",
     "Images": "sources",
     "Loss": "losses",
+    "Measurements": "sources",
+    "Noise2Inverse": "noise2inverse",
     "Objective": "objective",
     "OneMinusSSIM": "losses",
     "Pairs": "sources",
+    "SSDU": "ssdu",
     "Setting": "objective",
     "Supervised": "supervised",
     "Unpaired": "sources",

@@ -14,12 +14,18 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from recon.checkpoint import CheckpointError
+from recon.training.continuing import (
+    IMPATIENT,
+    change_of_length,
+    check_belongs,
+    check_length,
+    still_stopped,
+)
 from recon.training.loader import Loader
 from recon.training.logs import Bar, Board, save_pictures, write_csv
 from recon.training.objective import Batch, Objective, Setting, seeded
 from recon.training.processes import gathered, own_part
-from recon.training.schedules import make_optimiser, make_schedule
+from recon.training.schedules import Schedule, make_optimiser, make_schedule
 from recon.training.state_files import load_state, save_state
 from recon.training.validation import Validation
 
@@ -72,7 +78,7 @@ class FitLoop:
         validation: what is measured after an epoch, or None.
         options: how.
         folder: where checkpoints, logs and pictures go; None: nowhere.
-        fingerprint: a digest of everything that the result depends on: a checkpoint of another is refused.
+        identity: everything that the result depends on, but the number of epochs: a checkpoint of another is refused.
     """
 
     def __init__(
@@ -84,11 +90,11 @@ class FitLoop:
         validation: Validation | None,
         options: Options,
         folder: Path | None,
-        fingerprint: str,
+        identity: dict[str, Any],
     ) -> None:
         self.fabric, self.objective, self.setting = fabric, objective, setting
         self.loader, self.validation, self.options = loader, validation, options
-        self.folder, self.fingerprint = folder, fingerprint
+        self.folder, self.identity = folder, identity
         self.modules = objective.modules()
         self.parameters = objective.players()
         self.epoch, self.epochs, self.steps = 0, options.epochs, 0
@@ -100,6 +106,7 @@ class FitLoop:
         self.best_epoch = 0
         self.best_kept: dict[str, Tensor] | None = None
         self.stopped = ""
+        self.relengthened: list[str] = []
         self.seconds = 0.0
         self.averaged = copy.deepcopy(setting.network).requires_grad_(False) if options.ema else None
         self._set_up_optimisers()
@@ -107,7 +114,7 @@ class FitLoop:
     def _set_up_optimisers(self) -> None:
         self.optimisers: dict[str, Any] = {}  # fabric's, around torch's own
         self.rates: dict[str, float] = {}
-        self.schedules: dict[str, Callable[[float, float], float]] = {}
+        self.schedules: dict[str, Schedule] = {}
         given = self.options
         for player, parameters in self.parameters.items():
             own = self.objective.optimiser(player)
@@ -311,18 +318,22 @@ class FitLoop:
                 save_state(self.folder / "checkpoints" / "best.safetensors", self._kept())
             self.best_kept = {name: tensor.clone() for name, tensor in self._kept()["network"].items()}
         elif self.options.patience is not None and self.epoch - self.best_epoch >= self.options.patience:
-            self.stopped = f"no better {name} in {self.options.patience} epochs"
+            self.stopped = f"{IMPATIENT} {name} in {self.options.patience} epochs"
 
     @property
     def monitor(self) -> str:
-        """What is watched: as said, else the PSNR of the validation, else the loss."""
+        """What is watched: as said, else the objective's in the validation, else nothing: the last weights stay."""
         if self.options.monitor != "auto":
             return self.options.monitor
-        return "psnr" if self.validation is not None else "last"
+        return self.objective.monitor if self.validation is not None else "last"
 
     def _kept(self) -> dict[str, Any]:
         source = self.setting.network if self.averaged is None else self.averaged
-        return {"network": dict(source.state_dict()), "epoch": self.epoch, "fingerprint": self.fingerprint}
+        return {
+            "network": dict(source.state_dict()),
+            "epoch": self.epoch,
+            "identity": self.identity,
+        }
 
     def _take_best(self) -> None:
         """The weights to keep: of the best epoch, else the last ones; averaged where they are."""
@@ -353,8 +364,10 @@ class FitLoop:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "fingerprint": self.fingerprint,
+            "identity": self.identity,
             "epoch": self.epoch,
+            "epochs": self.epochs,
+            "relengthened": self.relengthened,
             "batch": self.batch,
             "steps": self.steps,
             "history": self.history,
@@ -375,11 +388,9 @@ class FitLoop:
         if path is None or not path.exists():
             return
         state = load_state(path)
-        if state["fingerprint"] != self.fingerprint:
-            raise CheckpointError(
-                f"{path} belongs to another training (other data, network, operator, settings or number of "
-                "processes): give another folder, or say resume=False (--anew) to start anew there"
-            )
+        check_belongs(state, self.identity, path)
+        done = state["epoch"] + state["batch"] / self.loader.batches
+        check_length(state, self.epochs, done, self.objective, path)
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, made in self.optimisers.items():
@@ -398,7 +409,15 @@ class FitLoop:
             "best",
             "best_epoch",
             "stopped",
+            "relengthened",
             "seconds",
         ):
             setattr(self, name, state[name])
         self.best_kept = state["best_kept"]
+        before, fruitless = state["epochs"], self.epoch - self.best_epoch
+        if before != self.epochs:
+            self.relengthened = [
+                *self.relengthened,
+                change_of_length(before, self.epochs, done, self.schedules),
+            ]
+        self.stopped = still_stopped(self.stopped, self.epochs > before, self.options.patience, fruitless)

@@ -12,7 +12,7 @@ from torch import Tensor
 from recon.linear import LinearOperator
 from recon.simulate import Noise
 from recon.training.objective import Batch, seeded
-from recon.training.sources import Sample, Unpaired
+from recon.training.sources import Measurements, Sample, Unpaired
 from recon.training.transforms import Augmentation
 
 ORDER, TRANSFORM, TRANSFORM_TARGET, PATCH, NOISE = range(101, 106)  # streams of random numbers
@@ -311,12 +311,38 @@ def _as_is(read: Any) -> Any:
     return read
 
 
-def measured_range(source: Any, places: Sequence[int]) -> tuple[float, float]:
+def has_complex_images(sample: Sample, op: LinearOperator | None) -> bool:
+    """Whether the images of a sample are complex, as far as it and the operator tell."""
+    if op is not None and op.domain == "complex":
+        return True
+    shown = sample.target if sample.target is not None else sample.input
+    if shown is not None:
+        return shown.is_complex()
+    return sample.data is not None and sample.data.is_complex() and op is not None and op.domain == "any"
+
+
+def shape_of(batch: Batch) -> tuple[int, ...]:
+    """The shape of one image of a batch; of data alone, that of the operator's images."""
+    image = batch.target if batch.target is not None else batch.input
+    if image is not None:
+        return tuple(image.shape[1:])
+    assert batch.op is not None
+    return tuple(batch.op.domain_shape)
+
+
+def measured_range(
+    source: Any, places: Sequence[int], op: LinearOperator | None = None, pinv: dict[str, Any] | None = None
+) -> tuple[float, float]:
     """(low, high) of the images' values, of 256 of them at most, evenly spread; low is 0 unless values are negative.
+
+    Of measured data alone, (0, high) of their direct reconstructions, of 64 of them at most: high is the value below
+    which 99.9 % of a reconstruction's magnitudes lie, since noise goes further than images do.
 
     Raises:
         ValueError: images of one value only.
     """
+    if isinstance(source, Measurements):
+        return 0.0, _direct_height(source, places, op, pinv or {})
     step = max(1, len(places) // 256)
     low, high = 0.0, 0.0
     for place in places[::step]:
@@ -331,3 +357,21 @@ def measured_range(source: Any, places: Sequence[int]) -> tuple[float, float]:
     if not low < high:
         raise ValueError("the images are zero everywhere: nothing to train on")
     return low, high
+
+
+def _direct_height(
+    source: Measurements, places: Sequence[int], op: LinearOperator | None, pinv: dict[str, Any]
+) -> float:
+    assert op is not None
+    high = 0.0
+    for place in places[:: max(1, len(places) // 64)]:
+        data = source.sample(place).data
+        assert data is not None
+        with torch.no_grad():
+            values = op.pinv(data.to(op.device), **pinv).abs().flatten()
+        high = max(high, float(values.kthvalue(max(1, round(0.999 * len(values)))).values))
+    if not high > 0:
+        raise ValueError(
+            "the direct reconstructions are zero nearly everywhere: give image_range=(low, high)"
+        )
+    return high

@@ -86,6 +86,7 @@ class Setting:
         op: the operator, or None.
         seed: of everything random.
         autocast: the context in which networks run (mixed precision).
+        pinv: options of ``op.pinv``, by which direct reconstructions are made.
     """
 
     network: nn.Module
@@ -95,6 +96,7 @@ class Setting:
     op: LinearOperator | None = None
     seed: int = 0
     autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    pinv: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def apply(self, network: nn.Module, images: Tensor, sigma: Tensor | None = None) -> Tensor:
         """A network's images of images ``(B, *shape)``, in their precision; `sigma` if it is conditioned."""
@@ -169,12 +171,17 @@ class Objective:
         remembers: whether it keeps something of every sample from one epoch to the next. A sample is then the same in
             every epoch, none is left out of one, and one process sees them all.
         end_to_end: whether the network maps a direct reconstruction to the image; False: it is a denoiser.
+        monitor: what `recon.train` watches where the user does not say and samples are held out.
+        depends_on_epochs: whether a step depends on how many epochs there will be (`Fit.epochs`): such a training
+            cannot be made longer.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("input", "target")
     unpaired: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
     end_to_end: ClassVar[bool] = True
+    monitor: ClassVar[str] = "psnr"
+    depends_on_epochs: ClassVar[bool] = False
     setting: Setting
 
     def check(self, *, epochs: int, processes: int) -> None:
@@ -219,6 +226,10 @@ class Objective:
     def reconstruct(self, batch: Batch) -> Tensor:
         """Images ``(B, *shape)`` of a batch, by the network alone, for validation."""
         return self.setting.run(batch)
+
+    def held_out(self, batch: Batch) -> dict[str, Tensor]:
+        """Numbers by which held-out samples are judged without their true images, ``(B,)`` each, lower is better."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What else a resumed run needs (an image pool, ...): tensors, numbers and texts, nested or not.

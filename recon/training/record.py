@@ -1,19 +1,16 @@
-"""What was trained, on what, and how: the card of the model, and the digest that a checkpoint belongs to."""
+"""What was trained, on what, and how: the card of the model."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from recon.channels import is_conditioned
-from recon.checkpoint import feed
 from recon.learned import LearnedPrior, operator_digest
 from recon.model_files import card_of
 from recon.provenance import describe, environment, plain
 from recon.training.fit import FitLoop, Options
 from recon.training.loader import Loader
-from recon.training.objective import Batch, Objective, Setting
+from recon.training.objective import Objective, Setting
 
 
 def record_of(
@@ -27,8 +24,6 @@ def record_of(
 ) -> dict[str, Any]:
     """What is trained, on what, and how, as plain values: part of the card, and what a checkpoint belongs to."""
     network, op, noise = setting.network, setting.op, loader.noise
-    schedule = options.schedule or "the objective's"
-    endless = schedule.startswith("constant")
     return {
         **card_of(network),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -48,25 +43,20 @@ def record_of(
             "pinv": plain(loader.pinv),
         },
         "training": {
-            "epochs": 0 if endless else options.epochs,
+            "epochs": options.epochs,
             "batch": loader.batch_size,
             "lr": options.lr,
             "optimiser": options.optimiser,
-            "schedule": schedule,
+            "schedule": options.schedule or "the objective's",
             "clip": options.clip,
             "accumulate": options.accumulate,
             "ema": options.ema,
+            "monitor": options.monitor,
+            "validated every": options.validate_every,
             "precision": precision,
             "seed": loader.seed,
         },
     }
-
-
-def fingerprint_of(record: dict[str, Any], trial: Batch) -> str:
-    """A digest of the settings and of the first batch: other data are found by it."""
-    digest = hashlib.sha256(json.dumps(plain(record), sort_keys=True).encode())
-    feed(digest, [tensor for tensor in (trial.target, trial.data) if tensor is not None and trial.op is None])
-    return digest.hexdigest()
 
 
 def prior_of(
@@ -78,6 +68,8 @@ def prior_of(
     best = next((row for row in loop.history if row["epoch"] == loop.best_epoch), None)
     last = loop.history[-1] if loop.history else {}
     training = {**record["training"], "epochs": loop.epoch, "stopped by": loop.stopped or "all epochs done"}
+    if loop.relengthened:
+        training["epochs changed"] = loop.relengthened
     card = {
         "architecture": record["architecture"],
         "objective": record["objective"],

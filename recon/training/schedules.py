@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,8 +38,28 @@ def make_optimiser(spec: str, parameters: Sequence[nn.Parameter], lr: float) -> 
         raise ValueError(f"the optimiser {spec!r} cannot be made: {error}") from None
 
 
-def make_schedule(spec: str) -> Callable[[float, float], float]:
+@dataclasses.dataclass(frozen=True)
+class Schedule:
     """The factor of the learning rate as a function of progress in [0, 1] and of epochs done.
+
+    Attributes:
+        curve: the factor after the warm-up.
+        warmup: part of the training in which the rate rises linearly from 0.
+        depends_on_total: whether the factor after some epochs depends on how many there will be.
+    """
+
+    curve: Callable[[float, float], float]
+    warmup: float
+    depends_on_total: bool
+
+    def __call__(self, progress: float, epochs: float) -> float:
+        """The factor."""
+        rising = min(1.0, (progress + 1e-3 * self.warmup) / self.warmup) if self.warmup else 1.0
+        return rising * self.curve(min(max(progress, 0.0), 1.0), epochs)
+
+
+def make_schedule(spec: str) -> Schedule:
+    """The learning rate's schedule of a name.
 
     - ``constant``
     - ``cosine:final=0.0``: a half cosine down to `final`
@@ -46,7 +68,8 @@ def make_schedule(spec: str) -> Callable[[float, float], float]:
     - ``step:every=40,factor=0.1``: times `factor` every so many epochs (fastMRI)
     - ``onecycle:peak=0.3,first=0.04,final=1e-4``: a half cosine up, then down (Smith and Topin 2018)
 
-    Every one takes ``warmup=0.05``, the part of the training in which the rate rises linearly from 0.
+    Every one takes ``warmup=0.05``, the part of the training in which the rate rises linearly from 0. All but
+    ``constant`` and ``step`` without a warm-up depend on how many epochs there will be.
 
     Raises:
         ValueError: an unknown name or argument.
@@ -62,12 +85,7 @@ def make_schedule(spec: str) -> Callable[[float, float], float]:
                 f"the schedule {name!r} has no argument {given!r}; it has {', '.join((*known, 'warmup'))}"
             )
     values = {**known, **{key: float(value) for key, value in arguments.items()}}
-
-    def factor(progress: float, epochs: float) -> float:
-        rising = min(1.0, (progress + 1e-3 * warmup) / warmup) if warmup else 1.0
-        return rising * curve(min(max(progress, 0.0), 1.0), epochs, **values)
-
-    return factor
+    return Schedule(functools.partial(curve, **values), warmup, warmup > 0 or name not in _OF_EPOCHS)
 
 
 def _cosine(progress: float, epochs: float, final: float) -> float:
@@ -100,6 +118,9 @@ _SCHEDULES: dict[str, tuple[Callable[..., float], dict[str, float]]] = {
     "step": (_step, {"every": 40.0, "factor": 0.1}),
     "onecycle": (_onecycle, {"peak": 0.3, "first": 0.04, "final": 1e-4}),
 }
+
+
+_OF_EPOCHS = ("constant", "step")  # what they say of an epoch does not depend on how many there will be
 
 
 def _read(spec: str, known: Any, what: str) -> tuple[str, dict[str, Any]]:

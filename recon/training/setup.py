@@ -17,7 +17,7 @@ from recon.channels import needs_operator
 from recon.linear import LinearOperator
 from recon.training.losses import as_loss
 from recon.training.objective import Objective
-from recon.training.sources import Images, Pairs, Unpaired, as_source, split
+from recon.training.sources import Images, Measurements, Pairs, Unpaired, as_source, split
 
 WATER = 0.02  # 1/mm, at an effective energy of about 65 keV
 PRECISIONS: dict[str, Literal["16-mixed", "bf16-mixed"] | None] = {
@@ -57,20 +57,30 @@ def _check_takes_loss(objective: Any) -> None:
         raise ValueError(f"objective {name!r} takes no loss=, its losses are its own{remedy}")
 
 
+def learns_from_data(goal: Objective) -> bool:
+    """Whether an objective trains on measured data and looks at no true image."""
+    return "data" in goal.needs and "target" not in goal.needs
+
+
 def source_and_operator(
-    data: Any, op: Any, water: float | None, unit: str
+    data: Any, op: Any, water: float | None, unit: str, goal: Objective
 ) -> tuple[Any, LinearOperator | None, float | None, str]:
     """Samples and operator; one that is named gets the images' shape and pixel size, and CT takes HU as 1/mm."""
+    measured = learns_from_data(goal)
     if not isinstance(op, str | tuple):
-        source = as_source(data, op=op, water=water)
+        source = as_source(data, op=op, water=water, measured=measured)
         operator = getattr(source, "operator", None) if op is None else op
         return source, operator, water, unit
     is_ct = takes_attenuation(op)
     water = WATER if water is None and is_ct else water
-    source = as_source(data, water=water)
-    if isinstance(source, Pairs):
+    name, given = registry._read_spec("operator", op)
+    declared = {parameter.name for parameter in registry.find("operator", name).parameters()}
+    source = as_source(data, water=water, measured=measured)
+    whole = measured and ("shape" in given or "shape" not in declared)  # it can tell data from images
+    if isinstance(source, Pairs | Measurements) or whole:
         operator = registry.make("operator", op)
-        return as_source(data, op=operator, water=water), operator, water, unit
+        source = as_source(data, op=operator, water=water, measured=measured)
+        return source, operator, water, unit or ("1/mm" if is_ct and whole else "")
     return source, named_operator(op, source), water, unit or ("1/mm" if is_ct else "")
 
 
@@ -135,6 +145,14 @@ def check_source(source: Any, goal: Objective, op: LinearOperator | None) -> Non
         raise TypeError(f"{name} trains on {wanted}, got {source.description}")
     if not len(source):
         raise ValueError(f"{source.description}: nothing to train on")
+    if isinstance(source, Measurements):
+        if not learns_from_data(goal):
+            raise TypeError(
+                f"{name} needs true images, and {source.description} are none: of data alone learn "
+                "objective='noise2inverse' (views) and 'ssdu' (k-space)"
+            )
+        if op is None:
+            raise ValueError(f"{source.description} are data: give the operator that measured them, op=...")
     if "input" in goal.needs and isinstance(source, Images) and op is None:
         raise ValueError(
             f"{name} starts from degraded images, but there are true images alone: give op=... (and noise=...) to "
@@ -150,11 +168,29 @@ def check_noise(noise: Any, source: Any, needs: tuple[str, ...], op: LinearOpera
         why = "this objective simulates none (the level of a denoiser's is its own argument): leave noise out"
     elif op is None:
         why = "there is no operator to simulate them with: give op=..., or leave noise out"
-    elif isinstance(source, Pairs) and source.measured:
+    elif isinstance(source, Measurements) or (isinstance(source, Pairs) and source.measured):
         why = f"those of {source.description} are measured and have their own: leave noise out"
     else:
         return
     raise ValueError(f"noise is that of simulated data, but {why}")
+
+
+def check_monitor(monitor: str, held_out: Any, held: list[int]) -> None:
+    """Refuse to watch what needs true images where held-out samples have none."""
+    if monitor in ("psnr", "ssim") and held and held_out.sample(held[0]).target is None:
+        raise ValueError(
+            f"monitor={monitor!r} needs true images, and {held_out.description} have none to hold out: leave it out, "
+            "or give validation data with true images"
+        )
+
+
+def check_whole(goal: Objective, patch: int | None) -> None:
+    """Refuse patches, which have no data of their own, where an objective needs the data."""
+    if patch is not None and "data" in goal.needs:
+        raise ValueError(
+            f"{type(goal).__name__} needs the data of whole images, so that patch={patch} would spoil it: leave patch "
+            "out"
+        )
 
 
 def check_remembering(goal: Objective, processes: int, augment: Any, patch: int | None) -> None:
@@ -189,7 +225,9 @@ def validation_of(
             return None, list(range(len(source))), []
         places, held = split(source, float(validation), seed)
         return source, places, held
-    other = as_source(validation, op=op, label="validation", water=water)
+    other = as_source(validation, op=op, label="validation", water=water, measured=learns_from_data(goal))
+    if isinstance(other, Measurements) and not learns_from_data(goal):
+        raise TypeError(f"{other.description} have no true images to validate {type(goal).__name__} on")
     return other, list(range(len(source))), list(range(len(other)))
 
 

@@ -1,4 +1,4 @@
-"""What is trained on: images, pairs, or two unpaired collections, from tensors, data sets, files and folders."""
+"""What is trained on: images, pairs, measured data alone, unpaired collections; from tensors, data sets, files."""
 
 from __future__ import annotations
 
@@ -117,6 +117,39 @@ class Pairs:
         return str(place) if self._groups is None else self._groups(place)
 
 
+class Measurements:
+    """Measured data alone: nothing is known of the true images.
+
+    Args:
+        items: a sequence of data of one operator; of pairs in it, the first.
+        description: in words, for the model card.
+        groups: whose each is; None: each its own.
+        operator: what measured the data, where it is known.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        description: str = "measured data",
+        groups: Callable[[int], str] | None = None,
+        operator: Any = None,
+    ) -> None:
+        self.items, self.description, self._groups, self.operator = items, description, groups, operator
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def sample(self, place: int) -> Sample:
+        """The data at a place."""
+        item = self.items[place]
+        data = item[0] if isinstance(item, tuple | list) else item
+        return Sample(data=_checked(data, f"measurement {place} of {self.description}"))
+
+    def group(self, place: int) -> str:
+        """Whose they are."""
+        return str(place) if self._groups is None else self._groups(place)
+
+
 class Unpaired:
     """Two collections that have nothing to do with each other: inputs of one, targets of the other.
 
@@ -148,7 +181,13 @@ class Unpaired:
 
 
 def as_source(
-    data: Any, *, op: Any = None, label: str = "data", planes: int = 2, water: float | None = None
+    data: Any,
+    *,
+    op: Any = None,
+    label: str = "data",
+    planes: int = 2,
+    water: float | None = None,
+    measured: bool = False,
 ) -> Any:
     """What is trained on, from what a user gives.
 
@@ -156,19 +195,21 @@ def as_source(
         data: images ``(N, *shape)`` as a tensor or an array; a list of images; two of these as a tuple: the first of
             pairs and the true images; a data set with a length whose items are images or pairs; the name of one
             (``"ellipses:size=64"``, ``("patients", {"folder": ...})``); a file or a folder of files that
-            `recon.load` reads, or of problem files; or a source already.
+            `recon.load` reads, or of problem files; or a source already (`Measurements` among them).
         op: the operator: the first of pairs that have the shape of its data are data.
         label: for errors.
         planes: trailing axes of one image in a file; leading axes are slices.
         water: attenuation of water [1/mm] by which files in HU become 1/mm; None leaves HU.
+        measured: measured data alone will do: what is no pair and has the shape of the operator's data is data, and
+            problem files need no reference.
 
     Raises:
-        ValueError, TypeError, OSError: nothing to train on, or pairs that do not match.
+        ValueError, TypeError, OSError: nothing to train on, pairs that do not match, or images that might be data.
     """
-    if isinstance(data, Images | Pairs | Unpaired):
+    if isinstance(data, Images | Pairs | Measurements | Unpaired):
         return data
     if isinstance(data, Path) or (isinstance(data, str) and Path(data).exists()):
-        return _of_files(Path(data), op=op, planes=planes, water=water)
+        return _of_files(Path(data), op=op, planes=planes, water=water, measured=measured)
     if isinstance(data, str) or (isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], str)):
         from recon import registry
 
@@ -186,6 +227,8 @@ def as_source(
         return _of_two(data, op, label)
     if isinstance(data, Tensor) or hasattr(data, "__array__"):
         images = as_numbers(data, label)
+        if measured and len(images) and _may_be_data(images[0], op, label):
+            return Measurements(images, f"{_counted(len(images), 'measurement')} given as a tensor")
         if images.ndim < planes + 1:
             raise ValueError(
                 f"{label} of shape {tuple(images.shape)} is a single image: give images (N, *shape)"
@@ -196,7 +239,7 @@ def as_source(
             f"{label} must be images (a tensor, a list), pairs, a data set, a file or a folder, got "
             f"{type(data).__name__}" + ("; there is no such file or folder" if isinstance(data, str) else "")
         )
-    return _of_dataset(data, op, label)
+    return _of_dataset(data, op, label, measured)
 
 
 def split(source: Any, validation: float, seed: int) -> tuple[list[int], list[int]]:
@@ -245,6 +288,18 @@ def _is_data(first: Tensor, op: Any) -> bool:
     return op is not None and tuple(first.shape) == tuple(op.range_shape)
 
 
+def _may_be_data(first: Tensor, op: Any, label: str) -> bool:
+    """Whether what is no pair is data rather than an image; where both have one shape, nobody can tell."""
+    if not _is_data(first, op):
+        return False
+    if tuple(op.range_shape) == tuple(op.domain_shape):
+        raise ValueError(
+            f"{label} of shape {tuple(first.shape)} may be images or data of {type(op).__name__}: say which, "
+            "data=Measurements(y) or data=Images(x, 'images'), both from recon.training"
+        )
+    return True
+
+
 def _of_two(data: tuple[Any, Any], op: Any, label: str) -> Pairs:
     first, second = data
     if len(first) != len(second):
@@ -257,7 +312,7 @@ def _of_two(data: tuple[Any, Any], op: Any, label: str) -> Pairs:
     )
 
 
-def _of_dataset(data: Any, op: Any, label: str) -> Any:
+def _of_dataset(data: Any, op: Any, label: str, measured: bool) -> Any:
     if not len(data):
         raise ValueError(f"{label} is empty: nothing to train on")
     first = data[0]
@@ -267,12 +322,13 @@ def _of_dataset(data: Any, op: Any, label: str) -> Any:
     text = f"{len(data)} items of {label if name in ('list', 'tuple') else name}"
     text += f", split {split_name}" if isinstance(split_name, str) and split_name else ""
     if isinstance(first, tuple | list) and len(first) == 2:
-        measured = _is_data(_checked(first[0], label), op)
-        return Pairs(data, text, measured=measured, groups=groups)
+        return Pairs(data, text, measured=_is_data(_checked(first[0], label), op), groups=groups)
+    if measured and _may_be_data(_checked(first, label), op, label):
+        return Measurements(data, text, groups)
     return Images(data, text, groups)
 
 
-def _of_files(path: Path, *, op: Any, planes: int, water: float | None) -> Any:
+def _of_files(path: Path, *, op: Any, planes: int, water: float | None, measured: bool) -> Any:
     """The images, or the problems, in a file or below a folder; a subfolder is one patient."""
     if path.is_dir():
         files = sorted(
@@ -284,11 +340,22 @@ def _of_files(path: Path, *, op: Any, planes: int, water: float | None) -> Any:
         files = [path]
     if not files:
         raise ValueError(f"{path} holds no file: nothing to train on")
-    loaded = _Files(files, path, planes, water)
+    data_shape = tuple(op.range_shape) if measured and op is not None else None
+    loaded = _Files(files, path, planes, water, data_shape)
     if loaded.problems:
         text = f"{_counted(len(loaded), 'problem')} in {path.name}"
+        if loaded.unknown is not None:
+            if not measured:
+                raise ValueError(
+                    f"{loaded.unknown} holds data without a reference: there is no true image to learn from; of data "
+                    "alone learn objective='noise2inverse' (views) and 'ssdu' (k-space)"
+                )
+            return Measurements(loaded, f"{text}, without references", loaded.group, loaded.operator)
         return Pairs(loaded, text, measured=True, groups=loaded.group, operator=loaded.operator)
-    return Images(loaded, f"{_counted(len(loaded), 'image')} in {path.name}", loaded.group)
+    text = f"{_counted(len(loaded), 'image')} in {path.name}"
+    if measured and _may_be_data(_checked(loaded[0], text), op, text):
+        return Measurements(loaded, text.replace("image", "measurement", 1), loaded.group)
+    return Images(loaded, text, loaded.group)
 
 
 def _counted(number: int, thing: str) -> str:
@@ -298,12 +365,20 @@ def _counted(number: int, thing: str) -> str:
 class _Files:
     """The slices in files, one after the other; decoded files stay in memory up to a limit."""
 
-    def __init__(self, files: Sequence[Path], root: Path, planes: int, water: float | None) -> None:
-        self.root, self.planes, self.water = root, planes, water
+    def __init__(
+        self,
+        files: Sequence[Path],
+        root: Path,
+        planes: int,
+        water: float | None,
+        data_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.root, self.planes, self.water, self.data_shape = root, planes, water, data_shape
         self.places: list[tuple[Path, int]] = []
         self.cache: dict[Path, Any] = {}
         self.held = 0
         self.operator: Any = None
+        self.unknown: Path | None = None  # the first problem without a reference
         self.pixel_sizes: set[float] = set()  # mm
         kinds = set()
         for file in files:
@@ -336,15 +411,24 @@ class _Files:
 
             loaded = load(file)
             self.pixel_sizes |= set() if loaded.pixel_size is None else {round(loaded.pixel_size[-1], 5)}
-            content = _planes_of(loaded, self.planes, self.water)
-        size = sum(part.nbytes for pair in content for part in (pair if isinstance(pair, tuple) else (pair,)))
+            whole = loaded.data
+            if self.data_shape is not None and tuple(whole.shape[-len(self.data_shape) :]) == self.data_shape:
+                content = whole.reshape(-1, *self.data_shape)
+            else:
+                content = _planes_of(loaded, self.planes, self.water)
+        size = sum(
+            part.nbytes
+            for pair in content
+            for part in (pair if isinstance(pair, tuple) else (pair,))
+            if part is not None
+        )
         if self.held + size <= CACHED_BYTES:
             self.cache[file] = content
             self.held += size
         return content
 
-    def _problem(self, file: Path) -> list[tuple[Tensor, Tensor]] | None:
-        """Data and reference of a problem's items; None for every other file."""
+    def _problem(self, file: Path) -> list[tuple[Tensor, Tensor | None]] | None:
+        """Data and reference, if there is one, of a problem's items; None for every other file."""
         from recon.commands.existing import PROBLEM, kind_of
 
         if file.suffix not in (".h5", ".hdf5") or kind_of(file) != PROBLEM:
@@ -354,7 +438,7 @@ class _Files:
 
         problem = Problem.load(file)
         if problem.reference is None:
-            raise ValueError(f"{file} holds data without a reference: there is nothing to learn from")
+            self.unknown = self.unknown or file
         if self.operator is None:
             self.operator = problem.operator
         elif operator_digest(problem.operator) != operator_digest(self.operator):
@@ -362,7 +446,8 @@ class _Files:
                 f"{file} was measured by another operator than the first problem in {self.root}: a network is "
                 "trained for one"
             )
-        return list(zip(problem.y, problem.reference, strict=True))
+        reference = [None] * len(problem.y) if problem.reference is None else problem.reference
+        return list(zip(problem.y, reference, strict=True))
 
 
 def _planes_of(loaded: Any, planes: int, water: float | None) -> Tensor:

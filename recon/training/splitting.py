@@ -63,6 +63,7 @@ class SplitTraining(Objective):
 
     needs: ClassVar[tuple[str, ...]] = ("input", "target", "data")
     remembers: ClassVar[bool] = True
+    depends_on_epochs: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor
 from recon.checkpoint import CheckpointError, checksum
 from recon.files import written_whole
 
-FORMAT = "recon training 2"
+FORMAT = "recon training 3"
 
 
 def save_state(path: Path, state: Any) -> None:

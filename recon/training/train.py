@@ -15,15 +15,18 @@ from recon.linear import LinearOperator
 from recon.model_files import save_model
 from recon.simulate import as_noise
 from recon.solving import Named
+from recon.training.continuing import identity_of
 from recon.training.fit import FitLoop, Options
-from recon.training.loader import Loader, measured_range
+from recon.training.loader import Loader, has_complex_images, measured_range, shape_of
 from recon.training.objective import Objective, Setting
-from recon.training.record import fingerprint_of, prior_of, record_of
+from recon.training.record import prior_of, record_of
 from recon.training.setup import (
+    check_monitor,
     check_noise,
     check_numbers,
     check_remembering,
     check_source,
+    check_whole,
     checked_range,
     launched_fabric,
     made_network,
@@ -84,12 +87,14 @@ def train(
     """Train a network and return it as a prior; with `output`, keep it there as a model with its card.
 
     Every sample (its noise, transform and patch) is a function of `seed`, the epoch and its place; a training that
-    was killed goes on from its last checkpoint as if nothing had happened. Several processes (``torchrun
+    was killed goes on from its last checkpoint as if nothing had happened, and a finished one with more `epochs` from
+    its last state. Several processes (``torchrun
     --nproc-per-node 2 script.py``) share each batch and average their gradients.
 
     Args:
         network: an object, or a name such as ``"unet"`` or ``"unet:channels=64"`` (`recon list networks`).
-        data: images, pairs, a data set or its name, a file or a folder, or `recon.training.sources.Unpaired`; see
+        data: images, pairs, a data set or its name, a file or a folder, `recon.training.sources.Unpaired`, or, for
+            objectives that need no true images, measured data (`recon.training.sources.Measurements`); see
             `recon.training.sources.as_source`.
         op: forward operator: data are simulated of the images, and the network starts from ``op.pinv(data)``. With
             pairs of measured data and images, the data are those. A name such as ``"ct_parallel:angles=60"`` takes
@@ -110,7 +115,10 @@ def train(
         patch: side of random patches [px] to train on; None for whole images.
         patches: patches of an image in an epoch.
         pinv: options of ``op.pinv``, such as ``{"filter": "hann"}``.
-        epochs: how often all images are seen.
+        epochs: how often all images are seen. May be raised when a training goes on: schedules that depend on it
+            (cosine, linear, exponential, onecycle, any with a warmup) then go on from where they stand in the new
+            number, so that the learning rate may rise again; with ``"constant"`` and ``"step"`` the result is that of
+            a training that had so many from the start. The card says so.
         batch: images of a batch, over all processes.
         lr: learning rate, or one for each player of the objective; None: the objective's, else 1e-3.
         optimiser: ``"adam"``, ``"adamw"``, ``"sgd:momentum=0.9"``, ``"rmsprop"``; None: the objective's, else adam.
@@ -121,7 +129,8 @@ def train(
         ema: decay of a moving average of the weights, which is then what is validated and kept.
         patience: epochs without a better `monitor` that end the training.
         monitor: what is watched: ``"psnr"``, ``"ssim"``, a loss by its name in the log, or ``"last"`` to keep the last
-            weights; ``"auto"`` is ``"psnr"`` where there is a validation.
+            weights; ``"auto"`` is the objective's where there is a validation: ``"psnr"``, or ``"held_out"``, the
+            loss on held-out data, of objectives that look at no true image.
         validate_every: epochs from one validation to the next.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``.
         devices: how many; under torchrun, what it started.
@@ -140,19 +149,20 @@ def train(
 
     Raises:
         ValueError, TypeError, LookupError, OSError: anything that does not fit, before the first step.
-        recon.checkpoint.CheckpointError: `output` holds a damaged checkpoint, or one of another training.
+        recon.checkpoint.CheckpointError: `output` holds a damaged checkpoint, or one of another training; the message
+            names what differs.
         recon.training.fit.TrainingError: the loss became infinite or NaN.
     """
     check_numbers(
         epochs=epochs, batch=batch, accumulate=accumulate, patches=patches, validate_every=validate_every
     )
     goal = made_objective(objective, loss)
-    source, operator, water, unit = source_and_operator(data, op, water, unit)
+    source, operator, water, unit = source_and_operator(data, op, water, unit, goal)
     check_source(source, goal, operator)
+    check_whole(goal, patch)
     held_out, places, held = validation_of(source, validation, seed, goal, operator, water)
-    first = source.sample(places[0])
-    shown = first.target if first.target is not None else first.input
-    complex_images = shown.is_complex() or (operator is not None and operator.domain == "complex")
+    check_monitor(monitor, held_out, held)
+    complex_images = has_complex_images(source.sample(places[0]), operator)
     options = Options(
         epochs, lr, optimiser, schedule, clip, accumulate, ema, patience, monitor, checkpoint_seconds,
         validate_every, progress, tensorboard, callback,
@@ -170,7 +180,7 @@ def train(
         given = None if image_range is None else checked_range(image_range, complex_images)
         shared: dict[str, Any] = {
             "batch_size": batch,
-            "image_range": measured_range(source, places) if given is None else given,
+            "image_range": measured_range(source, places, operator, pinv) if given is None else given,
             "range_given": given is not None,
             "op": operator,
             "noise": None if noise is None else as_noise(noise),
@@ -192,18 +202,19 @@ def train(
         shared |= {"steady": goal.remembers}
         loader = Loader(source, places, **share, **shared)
         trial = next(loader.epoch(0))
-        sample = trial.target if trial.target is not None else trial.input
-        assert sample is not None
-        channels, shape = channels_of(made, complex_as), tuple(sample.shape[1:])
-        setting = Setting(made, channels, shape, complex_images, operator, seed, fabric.autocast)
+        channels, shape = channels_of(made, complex_as), shape_of(trial)
+        setting = Setting(
+            made, channels, shape, complex_images, operator, seed, fabric.autocast, dict(pinv or {})
+        )
         goal.prepare(setting)
         for module in goal.modules().values():
             module.to(fabric.device)
         record = record_of(setting, goal, source, len(held), loader, options, precision)
         folder = output_folder(output, resume, fabric)
+        measured = source.sample(places[0]).data is not None
         # every process has another part of the first batch
-        fingerprint = fabric.broadcast(fingerprint_of(record, trial), src=0)
-        loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, fingerprint)
+        identity = fabric.broadcast(identity_of(record, trial, measured), src=0)
+        loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, identity)
         loop.run()
     prior = prior_of(loop, goal, unit, record, about)
     if folder is not None and fabric.is_global_zero:

@@ -18,6 +18,8 @@ Row = tuple[Tensor | None, ...]
 class Validation:
     """PSNR, and SSIM of images that are large enough, averaged over images, with the range of the images as 1.
 
+    Beside them what the objective itself says of held-out samples; of measured data alone nothing else is known.
+
     Args:
         loader: fixed samples, in order; noise and patches are the same in every epoch.
     """
@@ -28,23 +30,27 @@ class Validation:
     def measure(
         self, objective: Objective, fabric: Fabric, pictures: int = 0
     ) -> tuple[dict[str, float], list[Row]]:
-        """Means by name, ``psnr``, ``ssim`` and ``input_psnr``; and rows (input, result, true image) to look at."""
+        """Means by name: ``psnr``, ``ssim`` and ``input_psnr`` where true images are known, and the objective's own.
+
+        And rows (input, result, true image) to look at.
+        """
         sums: dict[str, float] = {}
         count = 0
         rows: list[Row] = []
         for batch in self.loader.epoch(0):
-            assert batch.target is not None
             image, given = objective.reconstruct(batch), objective.observed(batch)
-            for name, value in _scores(image, batch.target).items():
+            given = given if given is not None and given.shape == image.shape else None
+            scores = {name: float(values.sum()) for name, values in objective.held_out(batch).items()}
+            if batch.target is not None:
+                scores |= _scores(image, batch.target)
+                if given is not None:
+                    scores["input_psnr"] = _scores(given, batch.target)["psnr"]
+            for name, value in scores.items():
                 sums[name] = sums.get(name, 0.0) + value
-            if given is not None and given.shape == batch.target.shape:
-                sums["input_psnr"] = sums.get("input_psnr", 0.0) + _scores(given, batch.target)["psnr"]
             count += len(batch)
             for place in range(min(len(batch), pictures - len(rows))):
-                shown = given is not None and given.shape == batch.target.shape
-                rows.append(
-                    (given[place] if shown and given is not None else None, image[place], batch.target[place])
-                )
+                columns = (given, image, batch.target)
+                rows.append(tuple(None if images is None else images[place] for images in columns))
         return _over_processes(sums, count, fabric), rows
 
 

@@ -28,6 +28,7 @@ BETTER = {
     "dip_mri": ("zero-filled, 4 coils", "DIP, 4 coils", 1.0),
     "dip_super_resolution": ("Lanczos x8", "DIP x8", 0.7),
     "ct_sparse_view": ("FBP, Hann", "TV", 3.0),
+    "feature_inversion": ("blank", "from layer 13", 8.0),
     "inpainting": ("interpolation", "TV", 2.5),
     "mri_4x": ("zero-filled", "TV", 1.5),
     "own_operator": ("measured", "TV", 3.0),

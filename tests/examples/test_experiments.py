@@ -74,6 +74,18 @@ def test_in_seconds_a_unet_beats_its_input_in_both_modalities(tmp_path):
     assert all(log[-1]["loss"] < log[0]["loss"] for log in logs.values()) and len(logs) == 3
 
 
+def test_in_seconds_networks_without_true_images_beat_their_input(tmp_path):
+    psnr, logs = smoke("without_truth", tmp_path)
+    assert psnr["CT: Noise2Inverse, X:1"] > psnr["CT: FBP"] + 1.2  # 2.4 dB where this was written
+    assert psnr["CT: U-Net, supervised"] < psnr["CT: Noise2Inverse, X:1"] + 1.5  # 0.5 dB
+    zero_filled = psnr["MRI: zero-filled"]
+    assert psnr["MRI: MoDL, SSDU, uniform"] > zero_filled + 1.5  # 2.7 dB
+    assert psnr["MRI: MoDL, SSDU"] > zero_filled + 1.5  # 2.5 dB
+    assert psnr["MRI: DnCNN, SSDU, uniform"] > zero_filled + 0.8  # 1.6 dB
+    assert psnr["MRI: MoDL, supervised"] < psnr["MRI: MoDL, SSDU, uniform"] + 1.5  # 0.6 dB
+    assert len(logs) == 8
+
+
 @pytest.mark.slow
 def test_the_systems_of_wgan_vgg(tmp_path):
     rows = results("wgan_vgg", tmp_path)

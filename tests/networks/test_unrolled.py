@@ -145,6 +145,27 @@ def test_the_data_consistency_step_and_its_gradient_are_those_of_the_exact_solut
     assert torch.autograd.gradcheck(lambda b, w: DataConsistency.apply(b, w, op, 30), (b, weight))
 
 
+def test_the_gradients_of_a_data_consistency_step_of_several_coils_are_those_of_autograd() -> None:
+    """Of a dense solution, in complex128: real and imaginary part of the image, and the weight."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 4, 3, generator=generator, dtype=torch.complex128)
+    op = CartesianMRI(torch.ones(4, 3).tril(), maps).double()
+    matrix = op.to_dense(torch.complex128)
+    weight = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(2, 4, 3, generator=generator, dtype=torch.complex128, requires_grad=True)
+    pull = torch.randn(2, 4, 3, generator=generator, dtype=torch.complex128)
+
+    def gradients(solved: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad((solved * pull).real.square().sum(), (b, weight))
+
+    normal = matrix.mH @ matrix + weight * torch.eye(12, dtype=torch.complex128)
+    dense = torch.linalg.solve(normal, b.flatten(1).T).T.reshape(b.shape)
+    step = DataConsistency.apply(b, weight, op, 40)
+    torch.testing.assert_close(step, dense, rtol=1e-9, atol=1e-9)
+    for found, wanted in zip(gradients(step), gradients(dense), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)  # forty steps for twelve unknowns
+
+
 def test_published_primal_dual_size() -> None:
     """10 iterations of 3 convolutions with 5 images and 5 data: the quarter million parameters of the publication."""
     net = LearnedPrimalDual()

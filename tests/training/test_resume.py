@@ -16,6 +16,7 @@ from small_trainings import SmallNet, squares
 
 import recon
 from recon.checkpoint import CheckpointError
+from recon.training.schedules import make_schedule
 from recon.training.supervised import Supervised
 
 SETTINGS = {"epochs": 4, "batch": 4, "ema": 0.9, "accumulate": 2, "clip": 1.0, "augment": "flip, rotate"}
@@ -80,11 +81,89 @@ def test_a_finished_run_is_not_trained_again(images, operator, tmp_path):
 
 def test_a_checkpoint_of_other_settings_or_data_is_refused(images, operator, tmp_path):
     trained(SmallNet(), images, operator, 0, output=tmp_path, **SETTINGS)
-    for change in ({"batch": 8}, {"lr": 0.1}, {"seed": 1}):
-        with pytest.raises(CheckpointError, match="another training"):
+    named = {
+        "training batch was 4 and is 8": {"batch": 8},
+        "training lr was null and is 0.1": {"lr": 0.1},
+        "training seed was 0 and is 1": {"seed": 1},
+        "training monitor was": {"monitor": "ssim"},
+        "data patch was null and is 8": {"patch": 8},
+    }
+    for message, change in named.items():
+        with pytest.raises(CheckpointError, match=f"another training: .*{message}"):
             trained(SmallNet(), images, operator, 0, output=tmp_path, **{**SETTINGS, **change})
+    with pytest.raises(CheckpointError, match="another training: the operator is another:"):
+        trained(SmallNet(), images, recon.Identity((16, 16)), 0, output=tmp_path, **SETTINGS)
+    brighter = images.clone()
+    brighter[:, 0, 0] = 0.5
+    with pytest.raises(CheckpointError, match="the images or data are others"):
+        trained(SmallNet(), brighter, operator, 0, output=tmp_path, **SETTINGS)
     anew = trained(SmallNet(), images, operator, 0, output=tmp_path, resume=False, **{**SETTINGS, "batch": 8})
     assert anew.card["training"]["batch"] == 8
+
+
+def fresh():
+    torch.manual_seed(0)
+    return SmallNet()
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step:every=2,factor=0.5"])
+def test_more_epochs_are_those_of_a_longer_training_where_the_schedule_knows_no_end(
+    images, operator, tmp_path, schedule
+):
+    settings = {**SETTINGS, "schedule": schedule}
+    trained(fresh(), images, operator, 0, output=tmp_path, **settings)
+    rows = []
+    longer = trained(
+        fresh(), images, operator, 0, output=tmp_path, callback=rows.append, **{**settings, "epochs": 7}
+    )
+    whole = trained(fresh(), images, operator, 0, **{**settings, "epochs": 7})
+    assert [row["epoch"] for row in rows] == [5, 6, 7]
+    assert_same(weights(longer), weights(whole))
+    assert longer.card["training"]["epochs changed"] == ["from 4 to 7 after 4"]
+    assert longer.card["training"]["epochs"] == 7
+
+
+@pytest.mark.parametrize("schedule", [None, "linear", "constant:warmup=0.5", "onecycle"])
+def test_other_schedules_go_on_from_where_they_stand_in_the_new_number(images, operator, tmp_path, schedule):
+    settings = {**SETTINGS, "accumulate": 1, "schedule": schedule}
+    trained(fresh(), images, operator, 0, output=tmp_path, **settings)
+    rows = []
+    longer = trained(
+        fresh(), images, operator, 0, output=tmp_path, callback=rows.append, **{**settings, "epochs": 6}
+    )
+    assert [row["epoch"] for row in rows] == [5, 6]
+    factor = make_schedule(schedule or "cosine")
+    for row in rows:  # that of the last of 5 batches of the epoch
+        assert row["lr"] == pytest.approx(1e-3 * factor((row["epoch"] - 1 + 4 / 5) / 6, row["epoch"] - 1))
+    (said,) = longer.card["training"]["epochs changed"]
+    assert said.endswith("the learning rate of network went on from where its schedule stands in 6")
+
+
+def test_a_stopped_training_may_become_shorter_but_not_than_it_is(images, operator, tmp_path):
+    settings = {**SETTINGS, "checkpoint_seconds": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        trained(fresh(), images, operator, 9, output=tmp_path, **settings)  # in the second epoch
+    with pytest.raises(CheckpointError, match=r"has trained 1\.\d epochs already, more than epochs=1"):
+        trained(fresh(), images, operator, 0, output=tmp_path, **{**settings, "epochs": 1})
+    shorter = trained(fresh(), images, operator, 0, output=tmp_path, **{**settings, "epochs": 2})
+    assert shorter.card["training"]["epochs"] == 2
+
+
+def test_what_stopped_goes_on_with_more_patience_or_more_epochs(images, operator, tmp_path):
+    settings = {**SETTINGS, "epochs": 6, "lr": 1e-9}  # nothing gets better
+    first = trained(fresh(), images, operator, 0, output=tmp_path, patience=1, **settings)
+    stopped = first.card["training"]["epochs"]
+    assert stopped < 6 and first.card["training"]["stopped by"].startswith("no better psnr")
+    again = trained(fresh(), images, operator, 0, output=tmp_path, patience=1, **settings)
+    assert again.card["training"]["epochs"] == stopped
+    patient = trained(fresh(), images, operator, 0, output=tmp_path, patience=6, **settings)
+    assert patient.card["training"]["epochs"] == 6
+    called = tmp_path / "called"
+    settings = {**SETTINGS, "output": called}
+    by_callback = trained(fresh(), images, operator, 0, callback=lambda row: row["epoch"] == 2, **settings)
+    assert by_callback.card["training"]["stopped by"] == "the callback"
+    longer = trained(fresh(), images, operator, 0, **{**settings, "epochs": 5})
+    assert longer.card["training"]["epochs"] == 5
 
 
 def test_a_damaged_checkpoint_is_refused(images, operator, tmp_path):

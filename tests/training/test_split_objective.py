@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from small_trainings import squares
 
 import recon
+from recon.checkpoint import CheckpointError
 from recon.training.splitting import SplitTraining
 
 
@@ -51,6 +52,12 @@ def test_every_sample_is_brought_through_every_loop_whatever_the_batch():
 def test_what_would_spoil_the_samples_is_refused_before_the_first_step(changed, message):
     with pytest.raises(ValueError, match=message):
         train(**changed)
+
+
+def test_its_outer_loops_cannot_be_spread_anew_over_other_epochs(tmp_path):
+    train(output=tmp_path)
+    with pytest.raises(CheckpointError, match="SplitTraining divides them among its stages.*say epochs=4"):
+        train(output=tmp_path, epochs=6)
 
 
 SCRIPT = """
