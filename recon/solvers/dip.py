@@ -28,6 +28,8 @@ ADAM_FIRST, FIRST_RATE = 100, 1e-3
 """Steps of Adam before those of L-BFGS, and their learning rate."""
 HOPELESS = 1e-3
 """Of the learning rate: what is not finite even there will not be."""
+NEAR = 1.2
+"""Of the expected noise: residuals above say that a fit is not yet near the image (benchmarks/dip_stopping.py)."""
 CLOSE = 1e-2
 """Relative error at which the network is close enough to the first image."""
 
@@ -242,15 +244,18 @@ class DIP:
 
     def default_stop(self) -> StoppingRule:
         """The least variance of the images, within 15 %, with a fifth of the limit as patience; or the limit."""
-        return _early(ITERATIONS if self.iterations == "auto" else self.iterations)
+        return _early(ITERATIONS if self.iterations == "auto" else self.iterations, None)
 
     def stop_for(self, problem: Problem) -> StoppingRule:
-        """The same, with the limit that the generator advises."""
+        """The same, with the limit that the generator advises, and near the noise only where its level is known."""
         generator = problem.fitted_generator
-        advised = {} if generator is None else generator.advice
-        if self.iterations != "auto" or "iterations" not in advised:
-            return self.default_stop()
-        return _early(int(advised["iterations"]))
+        advised = ITERATIONS if generator is None else generator.advice.get("iterations", ITERATIONS)
+        limit = int(advised) if self.iterations == "auto" else self.iterations
+        try:
+            _ = problem.noise_level
+        except ValueError:  # neither given nor to be estimated
+            return _early(limit, None)
+        return _early(limit, NEAR)
 
     # Its parts
 
@@ -349,10 +354,10 @@ class DIP:
         return f"DIP({settings})"
 
 
-def _early(limit: int) -> StoppingRule:
+def _early(limit: int, tau: float | None) -> StoppingRule:
     patience = min(1000, max(100, limit // 5))
-    # chosen on one draw of noise of 15 and of 50 / 255, measured on another (benchmarks/dip_stopping.py)
-    return MovingVariance(patience, forgetting=0.05, tolerance=0.15) | MaxIterations(limit)
+    # forgetting and tolerance were chosen on one draw of noise of 15 and of 50 / 255, measured on others
+    return MovingVariance(patience, forgetting=0.05, tolerance=0.15, tau=tau) | MaxIterations(limit)
 
 
 def _tell_broken(iteration: int, broken: Tensor) -> None:
