@@ -28,7 +28,7 @@ ADAM_FIRST, FIRST_RATE = 100, 1e-3
 """Steps of Adam before those of L-BFGS, and their learning rate."""
 HOPELESS = 1e-3
 """Of the learning rate: what is not finite even there will not be."""
-NEAR = 1.2
+NEAR = 1.15
 """Of the expected noise: residuals above say that a fit is not yet near the image (benchmarks/dip_stopping.py)."""
 CLOSE = 1e-2
 """Relative error at which the network is close enough to the first image."""
@@ -48,7 +48,8 @@ class DIP:
     widened, bounds the real and the imaginary part.
 
     Given a first image, the network is fitted to it before the first iteration (`warm_start` passes at most, or to
-    1 % of it): that of a learned reconstruction, or a classical one.
+    1 % of it, with the generator's learning rate): that of a learned reconstruction, or a classical one. A smaller
+    `lr` keeps close to it.
 
     An automatic weight of a prior beside the generator is 0.4 of the weight at which that prior alone fits the noise:
     the two share the work.
@@ -157,7 +158,8 @@ class DIP:
         kept, kept_loss = where(due, state.theta, state.kept), torch.where(due, loss, state.kept_loss)
         if bool((~fine).any()):
             _tell_broken(iteration, ~fine)
-        theta, mean, square, steps = self._adam(problem, state, gradient)
+        lr = self._setting(problem, "lr", RATE) if self.optimiser == "adam" else FIRST_RATE
+        theta, mean, square, steps = self._adam(lr, state, gradient)
         curvature = state.curvature
         if self.optimiser == "lbfgs":
             curvature = with_latest(state.curvature, state.theta, gradient)
@@ -248,9 +250,7 @@ class DIP:
 
     def stop_for(self, problem: Problem) -> StoppingRule:
         """The same, with the limit that the generator advises, and near the noise only where its level is known."""
-        generator = problem.fitted_generator
-        advised = ITERATIONS if generator is None else generator.advice.get("iterations", ITERATIONS)
-        limit = int(advised) if self.iterations == "auto" else self.iterations
+        limit = int(self._setting(problem, "iterations", ITERATIONS))
         try:
             _ = problem.noise_level
         except ValueError:  # neither given nor to be estimated
@@ -275,10 +275,7 @@ class DIP:
 
     def _setting(self, problem: Problem, name: str, otherwise: float) -> float:
         own = getattr(self, name)
-        if own != "auto":
-            return float(own)
-        generator = problem.fitted_generator
-        return otherwise if generator is None else float(generator.advice.get(name, otherwise))
+        return _advised(problem, name, otherwise) if own == "auto" else float(own)
 
     def _gradients(
         self, problem: Problem, state: DIPState, iteration: int
@@ -295,11 +292,8 @@ class DIP:
             raise fit.too_large(problem) from error
         return image.detach(), loss.detach(), [error.detach() for error in errors], gradient
 
-    def _adam(
-        self, problem: Problem, state: DIPState, gradient: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _adam(self, lr: float, state: DIPState, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights, moments and count after a step of Adam."""
-        lr = self._setting(problem, "lr", RATE) if self.optimiser == "adam" else FIRST_RATE
         moments = (state.mean, state.square, state.steps)
         return adam_step(state.theta, moments, gradient, lr * state.rate, self.clip)
 
@@ -324,7 +318,7 @@ class DIP:
             return state  # a blank image says nothing
         size = torch.where(size > 0, size, torch.ones_like(size))
         first, fit = state, self._fit(problem)
-        inputs = fit.inputs(state.inputs, None)
+        inputs, lr = fit.inputs(state.inputs, None), _advised(problem, "lr", RATE)
         for _ in range(self.warm_start):
             with torch.enable_grad():
                 theta = state.theta.detach().requires_grad_()
@@ -335,7 +329,7 @@ class DIP:
             state = dataclasses.replace(state, iterate=image.detach())
             if not bool(far.any()):
                 break
-            theta, mean, square, steps = self._adam(problem, state, gradient)
+            theta, mean, square, steps = self._adam(lr, state, gradient)
             state = dataclasses.replace(
                 state, theta=where(far, theta, state.theta), mean=mean, square=square, steps=steps
             )
@@ -352,6 +346,12 @@ class DIP:
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"DIP({settings})"
+
+
+def _advised(problem: Problem, name: str, otherwise: float) -> float:
+    """The generator's setting of a solver."""
+    generator = problem.fitted_generator
+    return otherwise if generator is None else float(generator.advice.get(name, otherwise))
 
 
 def _early(limit: int, tau: float | None) -> StoppingRule:

@@ -257,6 +257,13 @@ def test_the_network_is_fitted_to_the_first_image() -> None:
     problem = Problem(A, Y[0], prior=free(), x0=x0)
     state = recon.DIP(lr=0.05).start(problem)
     assert relative(state.iterate[0], x0) < 0.02
+    advised = free()
+    advised.advice = {"lr": 0.05}
+    small = Problem(A, Y[0], prior=advised, x0=x0)
+    state = recon.DIP(lr=1e-9).start(small)
+    assert relative(state.iterate[0], x0) < 0.02, (
+        "a small rate is for the data: the image has the generator's"
+    )
     cold = recon.DIP(lr=0.05, warm_start=0).start(problem)
     assert float(cold.iterate.abs().max()) == 0
 
