@@ -15,13 +15,14 @@ from recon import registry
 from recon.benchmarks.scores import Row, scored, solved
 from recon.linear import LinearOperator
 from recon.priors import Generator
-from recon.solvers.dip import DIP, RATE
+from recon.solvers.dip import DIP, ITERATIONS, RATE
+from recon.stopping import MaxIterations
 
 SIDE, FINE_SIDE, VIEWS, DETECTORS, REACH = 128, 400, 30, 183, 90.51
 NOISE = 0.025  # of the mean magnitude of an image's data
 SEED = 3
 AT_ONCE = 200  # images that are projected together
-SLOWER = 10  # times: learning rate of a network that was fitted to a first image, which it is to refine
+SLOWER, FEWER = 10, 5  # times: learning rate and iterations of a network that is to refine a first image
 
 PUBLISHED = (
     ("FBP, Hann window, cutoff 0.7051", 24.18, 0.5939),
@@ -101,7 +102,7 @@ def run(
         report: told what is being computed.
         device: where to solve; None: on the CPU.
         start: prior whose images the network of a deep image prior is fitted to first; it then has a tenth of its
-            learning rate. None: from random weights, as published.
+            learning rate and a fifth of its iterations. None: from random weights, as published.
     """
     report("simulating the scan")
     problem = scan(images)
@@ -139,7 +140,9 @@ def _from(first: Tensor, spec: str, start: str | None) -> tuple[str, dict[str, A
         prior = registry.make("prior", part)
         if isinstance(prior, Generator):
             rate = prior.advice.get("lr", RATE) / SLOWER
-            return f"{spec} from {start}", {"x0": first, "solver": DIP(lr=rate)}
+            limit = int(prior.advice.get("iterations", ITERATIONS) / FEWER)
+            options = {"x0": first, "solver": DIP(lr=rate), "stop": MaxIterations(limit)}
+            return f"{spec} from {start}", options
     return spec, {}
 
 
