@@ -1,10 +1,10 @@
 """Deep image prior: iterations a second of the solver against the reference network written plainly, and of batches.
 
-    .venv/bin/python benchmarks/deep_image_prior.py [--json FILE] [--sides 256 512] [--preset NAME] [--iterations 5]
+    .venv/bin/python benchmarks/deep_image_prior.py [--json FILE] [--sides 256 512] [--preset NAME] [--batch 2]
 
 "plain" is a loop as in a notebook: the network of the paper out of torch.nn, Adam, float32, the mean squared error of a
 noisy picture. Beside it the same network with channels last, under bfloat16 autocast, both, and with --compile
-compiled; then the solver `dip` with the same network, and two images in one pass against one after the other. The
+compiled; then the solver `dip` with the same network, and several images in one pass against one after the other. The
 methods take turns, and the median of the passes counts: seconds of the processor on a CPU, which others do not slow as
 they do the clock; wall time on a GPU, there with --preset denoise --iterations 50.
 """
@@ -98,13 +98,14 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--preset", default="small_256")
     parser.add_argument("--iterations", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
     for side in options.sides:
-        rows += measured(side, options.preset, options.iterations, options.compile, device)
+        rows += measured(side, options.preset, options.iterations, options.batch, options.compile, device)
         if options.json:
             found = {"environment": environment(), "preset": options.preset, "rows": rows}
             options.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -112,19 +113,20 @@ def main() -> None:
 
 
 def measured(
-    side: int, preset: str, iterations: int, with_compiled: bool, device: torch.device
+    side: int, preset: str, iterations: int, batch: int, with_compiled: bool, device: torch.device
 ) -> list[dict]:
     """Iterations a second of every method at one size."""
-    from recon_networks.dip_presets import PRESETS
+    from recon_networks.dip_presets import PRESETS, fitting
 
     settings = PRESETS[preset]
-    down = settings.settings["down"]
-    skip = settings.settings["skip"]
+    fitted = fitting(settings.settings, (side, side))
+    down, skip = fitted["down"], fitted["skip"]
     skips = (skip,) * len(down) if isinstance(skip, int) else skip
     stream = torch.Generator().manual_seed(0)
-    y = torch.rand(2, side, side, generator=stream).to(device)
+    y = torch.rand(batch, side, side, generator=stream).to(device)
     z = 0.1 * torch.rand(1, settings.depth, side, side, generator=stream).to(device)
     target, noise = y[:1, None], settings.reg_noise
+    in_turn, in_one = f"dip, {batch} images in turn", f"dip, {batch} images in one pass"
 
     def network() -> nn.Module:
         torch.manual_seed(0)
@@ -144,8 +146,8 @@ def measured(
             network().to(memory_format=last), z.to(memory_format=last), noise, target, halved
         ),
         "dip, 1 image": solver_step(y[:1], preset, False),
-        "dip, 2 images in turn": solver_step(y, preset, False),
-        "dip, 2 images in one pass": solver_step(y, preset, True),
+        in_turn: solver_step(y, preset, False),
+        in_one: solver_step(y, preset, True),
     }
     if with_compiled:
         steps["plain, compiled"] = plain_step(
@@ -167,8 +169,12 @@ def measured(
             "side": side,
             "method": name,
             "ms an iteration": round(1000 * statistics.median(taken), 1),
-            "images a second": round((2 if "2 images" in name else 1) / statistics.median(taken), 2),
-            "of plain": round((2 if "2 images" in name else 1) * base / statistics.median(taken), 2),
+            "images a second": round(
+                (batch if name in (in_turn, in_one) else 1) / statistics.median(taken), 2
+            ),
+            "of plain": round(
+                (batch if name in (in_turn, in_one) else 1) * base / statistics.median(taken), 2
+            ),
         }
         for name, taken in times.items()
     ]

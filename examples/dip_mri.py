@@ -22,13 +22,14 @@ corners = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
 maps = torch.stack([torch.exp(-((rows - r) ** 2 + (columns - c) ** 2) / 2) for r, c in corners])
 maps = (maps / torch.linalg.vector_norm(maps, dim=0)).to(torch.complex64)
 
-stop = recon.MaxIterations(400)
+stop = recon.MaxIterations(600)
 images: dict = {}
 for name, scanner in {"1 coil": CartesianMRI(mask), "4 coils": CartesianMRI(mask, maps)}.items():
     data = scanner(truth)
     prior = recon.prior("dip", filters=(16, 32, 64), skip=0, depth=16)
-    solution = recon.solve(scanner, prior, data, solver="dip:lr=0.003,reg_noise=0", stop=stop)
+    solution = recon.solve(scanner, prior, data, solver="dip:lr=0.01,reg_noise=0.033", stop=stop)
     images |= {f"zero-filled, {name}": scanner.pinv(data), f"DIP, {name}": solution.image}
+    images[f"TV, {name}"] = recon.solve(scanner, "tv", data).image
 
 psnr = recon.metric("psnr", data_range="max")
 for name, image in images.items():

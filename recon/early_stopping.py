@@ -80,6 +80,7 @@ class _Averages(Memory):
     mean: Tensor
     variance: Tensor
     seen: Tensor
+    fitted: Tensor
 
 
 class MovingVariance(Remembering):
@@ -95,6 +96,10 @@ class MovingVariance(Remembering):
     data have little noise it hardly rises after its minimum, and which of its dips is the deepest is chance. A
     tolerance takes the latest image whose variance is near the least.
 
+    A fit without noise on its input is slow and smooth: its images hardly move from one to the next long before the
+    data are fitted, and their variance is then as small as it will be near the clean image. Where the noise level is
+    known or can be estimated, `tau` lets a variance count only once the residual has come near the noise.
+
     Args:
         patience: iterations without a lower variance, or one within the tolerance, after which to stop.
         forgetting: a, between 0 and 1.
@@ -102,10 +107,17 @@ class MovingVariance(Remembering):
             have not seen enough.
         tolerance: share of the least variance by which another may lie above it and its later image still be
             returned; 0: the published rule.
+        tau: multiple of the expected noise norm that the residual must have reached, as in `Discrepancy`, before a
+            variance counts; None: at any residual, the published rule.
     """
 
     def __init__(
-        self, patience: int = 1000, forgetting: float = 0.1, burn_in: int = 100, tolerance: float = 0.0
+        self,
+        patience: int = 1000,
+        forgetting: float = 0.1,
+        burn_in: int = 100,
+        tolerance: float = 0.0,
+        tau: float | None = None,
     ) -> None:
         self.patience = _whole("MovingVariance", "patience", patience, 1)
         self.burn_in = _whole("MovingVariance", "burn_in", burn_in, 0)
@@ -115,28 +127,38 @@ class MovingVariance(Remembering):
         if not (isinstance(tolerance, int | float) and 0 <= tolerance < math.inf):
             raise ValueError(f"MovingVariance needs a tolerance >= 0, got {tolerance!r}")
         self.tolerance = float(tolerance)
+        if not (tau is None or (isinstance(tau, int | float) and 0 < tau < math.inf)):
+            raise ValueError(f"MovingVariance needs a tau > 0, or None, got {tau!r}")
+        self.tau = None if tau is None else float(tau)
 
     def begin(self, progress: Progress) -> _Averages:
         mean = progress.watched.clone()
         none = torch.zeros_like(progress.change, dtype=torch.float64)
-        return _Averages(**self.kept(progress), mean=mean, variance=none, seen=none)
+        fitted = torch.full_like(none, self.tau is None, dtype=torch.bool)
+        return _Averages(**self.kept(progress), mean=mean, variance=none, seen=none, fitted=fitted)
 
     def watch(self, memory: _Averages, progress: Progress) -> _Averages:
         a, x = self.forgetting, progress.watched
         squares = (x - memory.mean).abs().square().flatten(1).mean(1).to(memory.variance)
         variance = (1 - a) * (memory.variance + a * squares)
         seen = memory.seen + 1
-        score = torch.where(seen > self.burn_in, variance, math.nan)
+        fitted = memory.fitted
+        if self.tau is not None and not bool(fitted.all()):  # a residual costs one forward operator
+            fitted = fitted | (progress.residual <= self.tau)
+        score = torch.where((seen > self.burn_in) & fitted, variance, math.nan)
         return _Averages(
             **self.judged(memory, score, progress, self.tolerance),
             mean=memory.mean + a * (x - memory.mean),
             variance=variance,
             seen=seen,
+            fitted=fitted,
         )
 
     def __repr__(self) -> str:
-        near = f", tolerance={self.tolerance:g}" if self.tolerance else ""
-        return f"MovingVariance(patience={self.patience}, forgetting={self.forgetting:g}, burn_in={self.burn_in}{near})"
+        said = [f"patience={self.patience}", f"forgetting={self.forgetting:g}", f"burn_in={self.burn_in}"]
+        said += [f"tolerance={self.tolerance:g}"] if self.tolerance else []
+        said += [f"tau={self.tau:g}"] if self.tau is not None else []
+        return f"MovingVariance({', '.join(said)})"
 
 
 @dataclasses.dataclass

@@ -25,7 +25,7 @@ PresetName = Literal[
     "auto", "denoise", "jpeg", "inpaint_region", "inpaint_text", "inpaint_library", "inpaint_library_unet",
     "inpaint_library_resnet", "restore_half", "restore_few", "super_resolution_x4", "super_resolution_x8", "flash",
     "ct_ellipses", "ct_lodopab", "deep_decoder", "conv_decoder", "small_128", "small_256",
-    "small_ct",
+    "small_ct", "small_mri",
 ]  # fmt: skip
 
 

@@ -100,7 +100,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "small_128": Preset("skip", _skip((16, 32, 64, 64), 0), 0.003, 1 / 30, 1500, depth=16),
     "small_256": Preset("skip", _skip((16, 32, 64, 64, 64), 0), 0.003, 1 / 30, 2000, depth=16),
-    "small_ct": Preset("skip", _skip((16, 32, 64, 64), 0), 0.01, 0.0, 1000, "normal", 16),
+    "small_mri": Preset("skip", _skip((16, 32, 64, 64), 0), 0.01, 1 / 30, 2000, depth=16),
+    "small_ct": Preset("skip", _skip((16, 32, 64, 64), 0), 0.01, 0.0, 3000, "normal", 16),
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +14,15 @@ from torch import Tensor
 from recon import registry
 from recon.benchmarks.scores import Row, scored, solved
 from recon.linear import LinearOperator
+from recon.priors import Generator
+from recon.solvers.dip import DIP, ITERATIONS, RATE
+from recon.stopping import MaxIterations
 
 SIDE, FINE_SIDE, VIEWS, DETECTORS, REACH = 128, 400, 30, 183, 90.51
 NOISE = 0.025  # of the mean magnitude of an image's data
 SEED = 3
 AT_ONCE = 200  # images that are projected together
+SLOWER, FEWER = 10, 5  # times: learning rate and iterations of a network that is to refine a first image
 
 PUBLISHED = (
     ("FBP, Hann window, cutoff 0.7051", 24.18, 0.5939),
@@ -86,6 +91,7 @@ def run(
     priors: tuple[str, ...] = ("tv",),
     report: Callable[[str], None] = lambda _: None,
     device: str | torch.device | None = None,
+    start: str | None = None,
 ) -> list[Row]:
     """Reconstruct with FBP and with each prior, and score.
 
@@ -95,6 +101,8 @@ def run(
             ``dip`` has the published settings on a GPU, `ct_ellipses`, and those for CT on a CPU, `small_ct`.
         report: told what is being computed.
         device: where to solve; None: on the CPU.
+        start: prior whose images the network of a deep image prior is fitted to first; it then has a tenth of its
+            learning rate and a fifth of its iterations. None: from random weights, as published.
     """
     report("simulating the scan")
     problem = scan(images)
@@ -105,22 +113,37 @@ def run(
             lambda: problem.operator.pinv(problem.data, filter="hann", cutoff=0.7051),
         )
     ]
-    fidelity = ("gaussian", {"noise_level": problem.noise_level})
+    solve = partial(
+        solved,
+        problem.operator,
+        problem.data,
+        constraint="box",
+        fidelity=("gaussian", {"noise_level": problem.noise_level}),
+        image_range=(0.0, 1.0),
+        device=device,
+    )
+    first = None
+    if start is not None:
+        report(f"reconstructing with {start}")
+        first = solve(start)
     for spec in priors:
         spec = "+".join(_preset(name.strip(), device) for name in spec.split("+"))
         report(f"reconstructing with {spec}")
-        reconstruct = partial(
-            solved,
-            problem.operator,
-            problem.data,
-            spec,
-            "box",
-            fidelity,
-            image_range=(0.0, 1.0),
-            device=device,
-        )
-        rows.append(scored(spec, problem.images, reconstruct))
+        told, options = (spec, {}) if first is None else _from(first, spec, start)
+        rows.append(scored(told, problem.images, partial(solve, spec, **options)))
     return rows
+
+
+def _from(first: Tensor, spec: str, start: str | None) -> tuple[str, dict[str, Any]]:
+    """What a row is called, and the options of `solve`, where generators begin at these images."""
+    for part in spec.split("+"):
+        prior = registry.make("prior", part)
+        if isinstance(prior, Generator):
+            rate = prior.advice.get("lr", RATE) / SLOWER
+            limit = int(prior.advice.get("iterations", ITERATIONS) / FEWER)
+            options = {"x0": first, "solver": DIP(lr=rate), "stop": MaxIterations(limit)}
+            return f"{spec} from {start}", options
+    return spec, {}
 
 
 def _preset(name: str, device: str | torch.device | None) -> str:

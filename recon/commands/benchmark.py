@@ -53,6 +53,13 @@ def benchmark_command(
         str | None,
         typer.Option(metavar="DEVICE", help="ellipses: where to solve: cpu, cuda, cuda:1; cpu without it."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="ellipses: prior, such as tv, to whose images the network of a deep image prior is fitted first.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a published benchmark and compare with its published figures.
@@ -65,9 +72,9 @@ def benchmark_command(
     priors = tuple(prior or ["tv"])
     if name == "ellipses":
         _refuse(name, {"--slices": slices, "--reduced": reduced})
-        about, rows, published, note = _ellipses(priors, images or 100, usable_device(device))
+        about, rows, published, note = _ellipses(priors, images or 100, usable_device(device), start)
     else:
-        _refuse(name, {"--images": images, "--device": device})
+        _refuse(name, {"--images": images, "--device": device, "--start": start})
         about, rows, published, note = _lodopab(priors, slices, reduced or 1)
     if as_json:
         print_json(
@@ -92,10 +99,12 @@ def benchmark_command(
     typer.echo(note)
 
 
-def _ellipses(priors: tuple[str, ...], images: int, device: Any) -> tuple[dict[str, Any], Any, Any, str]:
+def _ellipses(
+    priors: tuple[str, ...], images: int, device: Any, start: str | None
+) -> tuple[dict[str, Any], Any, Any, str]:
     from recon.benchmarks import ellipses
 
-    rows = ellipses.run(images, priors, _tell, device)
+    rows = ellipses.run(images, priors, _tell, device, start)
     note = (
         f"means over the first {images} test images; PSNR and SSIM (7 x 7) with the range of each image; published "
         "figures: DIVal, 100 images"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from recon.files import written_whole
+from recon.metrics import PSNR
 from recon.problem import Problem
 from recon.report.figures import display_window
 from recon.report.html import Figure, Record, Report, Section, Table, grey_figure, write_report
@@ -39,12 +40,12 @@ def write_sweep(sweep: Sweep) -> Path:
     """Write ``table.md``, ``table.csv``, ``curves.csv``, ``index.html`` and a picture for each variable."""
     titles = titles_of(sweep)
     rows = summary(sweep)
+    problem = Problem.load(sweep.problem)
     with written_whole(sweep.output / "table.md") as temporary:
-        temporary.write_text(_markdown(sweep, rows, titles), "utf-8")
+        temporary.write_text(_markdown(sweep, problem, rows, titles), "utf-8")
     _write_table(sweep, rows)
     _write_curves(sweep)
     sections = [Section(title="Configurations", tables=[_table(rows, titles, notes_of(sweep))])]
-    problem = Problem.load(sweep.problem)
     shown = []
     for variable in sweep.variables:
         parts, drawn = _variable(sweep, variable, titles, problem)
@@ -73,7 +74,7 @@ def write_sweep(sweep: Sweep) -> Path:
     )
     page = Report(
         title=sweep.title + (f", size {sweep.size}" if sweep.size else ""),
-        summary=_summary(sweep),
+        summary=_summary(sweep, problem),
         warning=warning,
         sections=sections,
         provenance=[Record(title="What all runs share", values=sweep.facts)],
@@ -186,12 +187,14 @@ def _best(rows: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> frozenset
     return frozenset(marks)
 
 
-def _markdown(sweep: Sweep, rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+def _markdown(
+    sweep: Sweep, problem: Problem, rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]
+) -> str:
     scores = columns_of(rows)
     lines = [
         f"# {sweep.title}" + (f" (size {sweep.size})" if sweep.size else ""),
         "",
-        _summary(sweep),
+        _summary(sweep, problem),
         "",
         "| configuration | runs | " + " | ".join(heading(name, titles) for name in scores) + " | seconds |",
         "|---" * (len(scores) + 3) + "|",
@@ -292,7 +295,7 @@ def _variable(
     charts = {name: chart(lines, name, variable.name, titles[name]) for name in QUANTITIES}
     drawn = {name: figure for name, figure in charts.items() if figure is not None}
     images = _images(lines, problem, measured_alike(sweep, lines))
-    notes = _image_notes(lines)
+    notes = _image_notes(lines, direct_psnr(sweep, problem))
     window = problem.image_range or display_window(next(iter(images.values())))
     panels = [_panel(label, image, window, notes, problem) for label, image in images.items()]
     text = (
@@ -343,15 +346,28 @@ def _images(lines: Sequence[Line], problem: Problem, with_data: bool) -> dict[st
     return {label: image.detach().cpu() for label, image in images.items()}
 
 
-def _image_notes(lines: Sequence[Line]) -> dict[str, str]:
-    return {
+def _image_notes(lines: Sequence[Line], direct: float | None) -> dict[str, str]:
+    notes = {
         line.label: f"{line.cells[0].scores['psnr']:.2f} dB"
         for line in lines
         if "psnr" in line.cells[0].scores
     }
+    return (
+        notes if direct is None else notes | {"data": f"direct {direct:.2f} dB", "direct": f"{direct:.2f} dB"}
+    )
 
 
-def _summary(sweep: Sweep) -> str:
+def direct_psnr(sweep: Sweep, problem: Problem) -> float | None:
+    """PSNR of the direct reconstruction, which every run should beat; None: no true image, or several measurements."""
+    truth = problem.reference
+    if truth is None or any(one.key.startswith(("operator.", "noise.")) for one in sweep.variables):
+        return None
+    peak = sweep.facts["peak"] or float(truth.abs().max())
+    direct = problem.operator.pinv(problem.y)
+    return float(PSNR(data_range=peak)(direct, truth, item_ndim=truth.ndim)) if peak > 0 else None
+
+
+def _summary(sweep: Sweep, problem: Problem) -> str:
     count = sum(cell.status == "finished" for cell in sweep.cells)
     names = ", ".join(variable.key for variable in sweep.variables)
     way = "every combination" if sweep.grid else "one variable at a time around the base"
@@ -364,4 +380,7 @@ def _summary(sweep: Sweep) -> str:
     )
     if best is not None:
         parts.append(f"Best at the end: {best['configuration']}, {cell_text(best, 'psnr')} dB.")
+    direct = direct_psnr(sweep, problem)
+    if direct is not None:
+        parts.append(f"The direct reconstruction has {direct:.2f} dB.")
     return " ".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import warnings
@@ -13,71 +12,26 @@ from torch import Tensor
 
 from recon.early_stopping import MovingVariance
 from recon.parameters import Param
-from recon.priors import Generator, SumOfPriors
 from recon.problem import Problem
-from recon.solvers.admm import ADMM, ADMMState
-from recon.solvers.algorithm import norm, per_item
+from recon.solvers.algorithm import norm
+from recon.solvers.beside_generator import WithoutGenerator
+from recon.solvers.dip_state import DIPState
 from recon.solvers.generator_fit import GeneratorFit, check_priors, value_range
-from recon.solvers.lbfgs import direction, line_search, remembered
+from recon.solvers.weight_steps import adam_step, lbfgs_step, no_curvature, where, with_latest
 from recon.stopping import MaxIterations, StoppingRule
 
 ITERATIONS = 3000
 """Limit where neither solver nor generator has one: that of the paper's denoising."""
 RATE = 0.01
 """Learning rate where neither solver nor generator has one."""
-ADAM_FIRST = 100
-"""Steps of Adam before those of L-BFGS."""
+ADAM_FIRST, FIRST_RATE = 100, 1e-3
+"""Steps of Adam before those of L-BFGS, and their learning rate."""
 HOPELESS = 1e-3
 """Of the learning rate: what is not finite even there will not be."""
-MEMORY = 10
-"""Pairs of differences that L-BFGS keeps."""
-SHARED = 0.4
-"""Of the weight that fits the noise without a generator, what suits beside one: Baguer et al. 2020 found by grids
-3.2e-4 in place of 7.7e-4 on the Ellipses, and 7.0 in place of 20.6 on LoDoPaB."""
+NEAR = 1.15
+"""Of the expected noise: residuals above say that a fit is not yet near the image (benchmarks/dip_stopping.py)."""
 CLOSE = 1e-2
 """Relative error at which the network is close enough to the first image."""
-
-
-@dataclasses.dataclass
-class DIPState:
-    """Weights of every item's network, the moments of Adam, and the images.
-
-    Attributes:
-        theta: weights that the next step looks at ``(B, P)``.
-        mean, square: Adam's moments of the gradient ``(B, P)``.
-        steps: Adam's steps since the moments were zero ``(B,)``.
-        iteration: iterations done ``(B,)``; it counts the random numbers too.
-        rate: what the learning rate is multiplied by ``(B,)``: halved where the fit broke down, at most 1.
-        kept: weights to go back to ``(B, P)``; kept_loss: the loss there ``(B,)``.
-        low, high: range that the network's values are mapped to ``(B,)``.
-        loss: objective relative to that of a blank image ``(B,)``.
-        iterate: image of the latest pass ``(B, *shape)``.
-        average: weighted average of the iterates ``(B, *shape)``.
-        best: iterate of the lowest loss ``(B, *shape)``; lowest: that loss ``(B,)``.
-        errors: of samples kept back, their squared error relative to their data ``(B,)``; none where none are.
-        inputs: the fixed input of each item, where they differ; else none.
-        curvature: for L-BFGS the latest differences of weights and of gradients ``(B, memory, P)``, and the gradient
-            and weights before; else none.
-    """
-
-    theta: Tensor
-    mean: Tensor
-    square: Tensor
-    steps: Tensor
-    iteration: Tensor
-    rate: Tensor
-    kept: Tensor
-    kept_loss: Tensor
-    low: Tensor
-    high: Tensor
-    loss: Tensor
-    iterate: Tensor
-    average: Tensor
-    best: Tensor
-    lowest: Tensor
-    errors: list[Tensor]
-    inputs: list[Tensor]
-    curvature: list[Tensor]
 
 
 class DIP:
@@ -94,7 +48,8 @@ class DIP:
     widened, bounds the real and the imaginary part.
 
     Given a first image, the network is fitted to it before the first iteration (`warm_start` passes at most, or to
-    1 % of it): that of a learned reconstruction, or a classical one.
+    1 % of it, with the generator's learning rate): that of a learned reconstruction, or a classical one. A smaller
+    `lr` keeps close to it.
 
     An automatic weight of a prior beside the generator is 0.4 of the weight at which that prior alone fits the noise:
     the two share the work.
@@ -167,9 +122,9 @@ class DIP:
 
     # The algorithm
 
-    def searching(self) -> _WithoutGenerator:
+    def searching(self) -> WithoutGenerator:
         """What finds an automatic weight: the priors beside the generator alone, whose weight it then shares."""
-        return _WithoutGenerator()
+        return WithoutGenerator()
 
     def check(self, problem: Problem) -> None:
         """Refuse priors without one generator, and denoisers."""
@@ -185,9 +140,10 @@ class DIP:
             image = fit.images(theta, low, high, fit.inputs(inputs, None))
         none = torch.zeros(problem.items, device=theta.device, dtype=torch.float64)
         empty, first = torch.zeros_like(theta), none.long() - 1
+        curvature = no_curvature(theta) if self.optimiser == "lbfgs" else []
         state = DIPState(
             theta, empty, empty, none, first, none + 1, theta, none + math.inf, low, high, none + math.inf,
-            image, image, image, none + math.inf, [none] if self.held_out else [], inputs, self._no_curvature(theta),
+            image, image, image, none + math.inf, [none] if self.held_out else [], inputs, curvature,
         )  # fmt: skip
         return self.step(problem, state if problem.x0 is None else self._warmed(problem, state))
 
@@ -199,27 +155,28 @@ class DIP:
         risen = loss > state.kept_loss * 10 ** (self.backtrack / 10) if self.backtrack else ~fine
         back = ~fine | risen
         due = ~back & (iteration % 50 == 0)
-        kept, kept_loss = _where(due, state.theta, state.kept), torch.where(due, loss, state.kept_loss)
+        kept, kept_loss = where(due, state.theta, state.kept), torch.where(due, loss, state.kept_loss)
         if bool((~fine).any()):
             _tell_broken(iteration, ~fine)
-        theta, mean, square, steps = self._adam(problem, state, gradient)
+        lr = self._setting(problem, "lr", RATE) if self.optimiser == "adam" else FIRST_RATE
+        theta, mean, square, steps = self._adam(lr, state, gradient)
         curvature = state.curvature
         if self.optimiser == "lbfgs":
-            curvature = self._curvature(state, gradient)
+            curvature = with_latest(state.curvature, state.theta, gradient)
             if iteration >= ADAM_FIRST:
                 theta = self._lbfgs(problem, state, curvature, loss, iteration)
         hopeless = ~fine & (state.rate < HOPELESS)
         if bool(hopeless.any()):  # given up: the runner says so
-            image = _where(hopeless, torch.full_like(image, math.nan), image)
+            image = where(hopeless, torch.full_like(image, math.nan), image)
         average = self.average if self.output == "average" else 0.0
         past = min(average, iteration / (iteration + 9))
         blend = torch.lerp(image, state.average, past)
         better = fine & (loss < state.lowest)
         return dataclasses.replace(
             state,
-            theta=_where(back, kept, theta),
-            mean=_where(back, torch.zeros_like(mean), mean),
-            square=_where(back, torch.zeros_like(square), square),
+            theta=where(back, kept, theta),
+            mean=where(back, torch.zeros_like(mean), mean),
+            square=where(back, torch.zeros_like(square), square),
             steps=torch.where(back, 0, steps),
             iteration=state.iteration + 1,
             # without a smaller step the same step would be tried for ever; it grows again, twofold in 70 iterations
@@ -227,12 +184,12 @@ class DIP:
             kept=kept,
             kept_loss=kept_loss,
             loss=torch.where(fine, loss, state.loss),
-            iterate=_where(back & ~hopeless, state.iterate, image),
-            average=_where(back & ~hopeless, state.average, blend),
-            best=_where(better, image, state.best),
+            iterate=where(back & ~hopeless, state.iterate, image),
+            average=where(back & ~hopeless, state.average, blend),
+            best=where(better, image, state.best),
             lowest=torch.where(better, loss, state.lowest),
             errors=[torch.where(fine, new, old) for new, old in zip(errors, state.errors, strict=True)],
-            curvature=[_where(back, torch.zeros_like(now), now) for now in curvature],
+            curvature=[where(back, torch.zeros_like(now), now) for now in curvature],
         )
 
     def image(self, state: DIPState) -> Tensor:
@@ -289,15 +246,16 @@ class DIP:
 
     def default_stop(self) -> StoppingRule:
         """The least variance of the images, within 15 %, with a fifth of the limit as patience; or the limit."""
-        return _early(ITERATIONS if self.iterations == "auto" else self.iterations)
+        return _early(ITERATIONS if self.iterations == "auto" else self.iterations, None)
 
     def stop_for(self, problem: Problem) -> StoppingRule:
-        """The same, with the limit that the generator advises."""
-        generator = problem.fitted_generator
-        advised = {} if generator is None else generator.advice
-        if self.iterations != "auto" or "iterations" not in advised:
-            return self.default_stop()
-        return _early(int(advised["iterations"]))
+        """The same, with the limit that the generator advises, and near the noise only where its level is known."""
+        limit = int(self._setting(problem, "iterations", ITERATIONS))
+        try:
+            _ = problem.noise_level
+        except ValueError:  # neither given nor to be estimated
+            return _early(limit, None)
+        return _early(limit, NEAR)
 
     # Its parts
 
@@ -317,10 +275,7 @@ class DIP:
 
     def _setting(self, problem: Problem, name: str, otherwise: float) -> float:
         own = getattr(self, name)
-        if own != "auto":
-            return float(own)
-        generator = problem.fitted_generator
-        return otherwise if generator is None else float(generator.advice.get(name, otherwise))
+        return _advised(problem, name, otherwise) if own == "auto" else float(own)
 
     def _gradients(
         self, problem: Problem, state: DIPState, iteration: int
@@ -337,50 +292,22 @@ class DIP:
             raise fit.too_large(problem) from error
         return image.detach(), loss.detach(), [error.detach() for error in errors], gradient
 
-    def _adam(
-        self, problem: Problem, state: DIPState, gradient: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Weights, moments and count after a step (Kingma and Ba 2015), each item's gradient clipped."""
-        if self.clip:
-            size = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-            gradient = gradient * (self.clip / size.clamp_min(self.clip))
-        steps = state.steps + 1
-        mean = torch.lerp(gradient, state.mean, 0.9)
-        square = torch.lerp(gradient.square(), state.square, 0.999)
-        corrected = (square / (1 - 0.999**steps).to(square).unsqueeze(1)).sqrt().add_(1e-8)
-        lr = self._setting(problem, "lr", RATE) if self.optimiser == "adam" else 1e-3
-        rate = lr * state.rate / (1 - 0.9**steps)
-        return state.theta - rate.to(mean).unsqueeze(1) * mean / corrected, mean, square, steps
-
-    def _no_curvature(self, theta: Tensor) -> list[Tensor]:
-        if self.optimiser == "adam":
-            return []
-        pairs = theta.new_zeros(len(theta), MEMORY, theta.shape[1])
-        return [pairs, pairs.clone(), torch.zeros_like(theta), torch.zeros_like(theta)]
-
-    def _curvature(self, state: DIPState, gradient: Tensor) -> list[Tensor]:
-        """The memory of L-BFGS with this iteration's step and change of the gradient."""
-        moves, changes, before, theta = state.curvature
-        known = before.any(1)
-        move = _where(known, state.theta - theta, torch.zeros_like(theta))
-        moves, changes = remembered(moves, changes, move, gradient - before)
-        return [moves, changes, gradient, state.theta]
+    def _adam(self, lr: float, state: DIPState, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights, moments and count after a step of Adam."""
+        moments = (state.mean, state.square, state.steps)
+        return adam_step(state.theta, moments, gradient, lr * state.rate, self.clip)
 
     def _lbfgs(
         self, problem: Problem, state: DIPState, curvature: list[Tensor], loss: Tensor, iteration: int
     ) -> Tensor:
         """Weights after a step of L-BFGS, under this iteration's input noise."""
-        moves, changes, gradient, _ = curvature
-        step = direction(gradient, moves, changes)
-        slope = torch.linalg.vecdot(gradient, step).double()
         fit = self._fit(problem)
         inputs = fit.inputs(state.inputs, iteration)
 
         def loss_at(theta: Tensor) -> Tensor:
             return fit.objective(problem, fit.images(theta, state.low, state.high, inputs))[0]
 
-        length = line_search(loss_at, state.theta, step, loss, slope)
-        return state.theta + length.to(step).unsqueeze(1) * step
+        return lbfgs_step(state.theta, curvature, loss, loss_at)
 
     def _warmed(self, problem: Problem, state: DIPState) -> DIPState:
         """The state with weights that make the first image, as nearly as `warm_start` steps can."""
@@ -391,7 +318,7 @@ class DIP:
             return state  # a blank image says nothing
         size = torch.where(size > 0, size, torch.ones_like(size))
         first, fit = state, self._fit(problem)
-        inputs = fit.inputs(state.inputs, None)
+        inputs, lr = fit.inputs(state.inputs, None), _advised(problem, "lr", RATE)
         for _ in range(self.warm_start):
             with torch.enable_grad():
                 theta = state.theta.detach().requires_grad_()
@@ -402,9 +329,9 @@ class DIP:
             state = dataclasses.replace(state, iterate=image.detach())
             if not bool(far.any()):
                 break
-            theta, mean, square, steps = self._adam(problem, state, gradient)
+            theta, mean, square, steps = self._adam(lr, state, gradient)
             state = dataclasses.replace(
-                state, theta=_where(far, theta, state.theta), mean=mean, square=square, steps=steps
+                state, theta=where(far, theta, state.theta), mean=mean, square=square, steps=steps
             )
         image = state.iterate
         return dataclasses.replace(
@@ -421,34 +348,16 @@ class DIP:
         return f"DIP({settings})"
 
 
-class _WithoutGenerator(ADMM):
-    """ADMM on the problem without its generator, at 1/SHARED of the weight that the search believes in."""
-
-    def start(self, problem: Problem) -> ADMMState:
-        check_priors(problem)
-        return super().start(_without_generator(problem))
-
-    def step(self, problem: Problem, state: ADMMState) -> ADMMState:
-        return super().step(_without_generator(problem), state)
+def _advised(problem: Problem, name: str, otherwise: float) -> float:
+    """The generator's setting of a solver."""
+    generator = problem.fitted_generator
+    return otherwise if generator is None else float(generator.advice.get(name, otherwise))
 
 
-def _without_generator(problem: Problem) -> Problem:
-    part = copy.copy(problem)
-    assert problem.prior is not None
-    part.prior = SumOfPriors([one for one in problem.prior.members if not isinstance(one, Generator)])
-    part.strength = problem.strength / SHARED
-    return part
-
-
-def _early(limit: int) -> StoppingRule:
+def _early(limit: int, tau: float | None) -> StoppingRule:
     patience = min(1000, max(100, limit // 5))
-    # chosen on one draw of noise of 15 and of 50 / 255, measured on another (benchmarks/dip_stopping.py)
-    return MovingVariance(patience, forgetting=0.05, tolerance=0.15) | MaxIterations(limit)
-
-
-def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """``new`` where an item's mask is set."""
-    return torch.where(per_item(mask, new), new, old)
+    # forgetting and tolerance were chosen on one draw of noise of 15 and of 50 / 255, measured on others
+    return MovingVariance(patience, forgetting=0.05, tolerance=0.15, tau=tau) | MaxIterations(limit)
 
 
 def _tell_broken(iteration: int, broken: Tensor) -> None:

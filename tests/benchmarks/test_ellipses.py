@@ -60,6 +60,16 @@ def test_a_bare_deep_image_prior_has_the_settings_that_suit_the_device():
     assert told[-1] == "reconstructing with dip:preset=ct_ellipses"
 
 
+def test_a_network_that_begins_at_an_image_refines_it_with_a_tenth_of_its_rate():
+    first = torch.rand(1, 128, 128)
+    told, options = ellipses._from(first, "dip:preset=small_ct+tv", "tv")
+    assert told == "dip:preset=small_ct+tv from tv" and options["x0"] is first
+    assert options["solver"].lr == pytest.approx(0.001) and repr(options["stop"]) == "MaxIterations(600)"
+    assert ellipses._from(first, "tv", "tv") == ("tv", {}), "what has no network begins as ever"
+    rows = ellipses.run(1, ("tikhonov:weight=1",), start="tikhonov:weight=10")
+    assert rows[-1].method == "tikhonov:weight=1"
+
+
 def test_the_command_prints_the_rows_and_the_published_ones(capsys):
     assert main(["benchmark", "ellipses", "--images", "2", "--prior", "tv:weight=3", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

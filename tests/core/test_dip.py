@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -256,6 +257,13 @@ def test_the_network_is_fitted_to_the_first_image() -> None:
     problem = Problem(A, Y[0], prior=free(), x0=x0)
     state = recon.DIP(lr=0.05).start(problem)
     assert relative(state.iterate[0], x0) < 0.02
+    advised = free()
+    advised.advice = {"lr": 0.05}
+    small = Problem(A, Y[0], prior=advised, x0=x0)
+    state = recon.DIP(lr=1e-9).start(small)
+    assert relative(state.iterate[0], x0) < 0.02, (
+        "a small rate is for the data: the image has the generator's"
+    )
     cold = recon.DIP(lr=0.05, warm_start=0).start(problem)
     assert float(cold.iterate.abs().max()) == 0
 
@@ -360,6 +368,42 @@ def test_a_tolerance_keeps_the_latest_image_whose_variance_is_near_the_least() -
     assert kept == {0.0: 14, 0.15: 20}
 
 
+def test_a_variance_counts_only_near_the_noise() -> None:
+    """Small steps far from the data, larger ones near them: the first are no sign of a clean image."""
+    jumps = [0.1] * 10 + [1.0] * 5 + [0.2] * 5 + [2.0] * 5
+    images = torch.tensor(jumps, dtype=torch.float64).cumsum(0).reshape(-1, 1, 1, 1)
+    kept, asked = {}, []
+    for tau in (None, 1.2):
+        rule = recon.MovingVariance(patience=5, forgetting=0.9, burn_in=0, tau=tau)
+        still = torch.zeros(1)
+        memory = rule.begin(recon.stopping.Progress(0, 0.0, still, None, None, torch.empty, 0 * images[0]))
+        for count, image in enumerate(images, 1):
+            residual = torch.tensor([3.0 if count < 12 else 1.1], dtype=torch.float64)
+
+            def measured(value: Tensor = residual) -> Tensor:
+                asked.append(value)
+                return value
+
+            progress = recon.stopping.Progress(count, 0.0, still, None, None, measured, image)
+            memory = rule.watch(memory, progress)
+        kept[tau] = float(memory.best)
+        assert bool(rule.fires(dataclasses.replace(progress, memories={rule: memory})))
+    assert kept[None] < 1.0 < 5.0 < kept[1.2] <= float(images[19])
+    assert len(asked) == 12, "not once the data are fitted: each costs a forward operator"
+
+
+def test_the_default_rule_asks_for_the_noise_where_it_is_known() -> None:
+    y = random(*SHAPE, seed=2)
+    rule = repr(recon.DIP().stop_for(Problem(recon.Identity(SHAPE), y, prior=small_network())))
+    assert "tau=" in rule
+    few = Matrix(random(4, 48, seed=3), SHAPE, (4,))
+    with pytest.raises(ValueError, match="cannot be estimated"):
+        _ = Problem(few, few(y)).noise_level
+    assert "tau" not in repr(recon.DIP().stop_for(Problem(few, few(y), prior=small_network())))
+    given = Problem(few, few(y), prior=small_network(), fidelity=("gaussian", {"noise_level": 0.1}))
+    assert "tau=" in repr(recon.DIP().stop_for(given))
+
+
 def test_a_limit_returns_the_best_image_so_far() -> None:
     y = random(*SHAPE, seed=2)
     generator = small_network()
@@ -437,6 +481,7 @@ def test_wrong_input_is_refused_in_words() -> None:
         (recon.MovingVariance, {"forgetting": 1.0}),
         (recon.MovingVariance, {"patience": 0}),
         (recon.MovingVariance, {"tolerance": -0.1}),
+        (recon.MovingVariance, {"tau": 0}),
         (recon.WindowedVariance, {"window": 15}),
         (recon.HeldOut, {"patience": 1.5}),
     ):

@@ -25,7 +25,7 @@ BETTER = {
     "dip_ct": ("FBP, Hann", "DIP", 0.2),
     "dip_denoise": ("noisy", "noisy, DIP", 3.0),
     "dip_inpainting": ("50 %, known", "50 %, DIP", 10.0),
-    "dip_mri": ("zero-filled, 4 coils", "DIP, 4 coils", 1.0),
+    "dip_mri": ("zero-filled, 1 coil", "DIP, 1 coil", 0.7),
     "dip_super_resolution": ("Lanczos x8", "DIP x8", 0.7),
     "ct_sparse_view": ("FBP, Hann", "TV", 3.0),
     "feature_inversion": ("blank", "from layer 13", 8.0),

@@ -129,6 +129,8 @@ def test_the_tables_hold_mean_and_spread_over_the_seeds(done: Sweep) -> None:
     text = (done.output / "table.md").read_text()
     assert f"| base | 2 | {float(rows[0]['psnr']):.2f} ± {float(rows[0]['psnr_std']):.2f} |" in text
     assert "The peak of PSNR is 1" in text and "against the true image" in text
+    noisy = -10 * math.log10(float((posed().data - truth()).double().square().mean()))
+    assert f"The direct reconstruction has {noisy:.2f} dB" in text, "what any run should beat"
     curves = list(csv.DictReader((done.output / "curves.csv").read_text("utf-8").splitlines()))
     assert len(curves) == 6 * 3
     assert float(curves[0]["psnr"]) == done.cells[0].curves["psnr"][0]
