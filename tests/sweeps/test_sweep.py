@@ -280,7 +280,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_rerun_finishes(tmp_path: Path) -> None:
         ({"lr": "0.1"}, ArgumentValueError, "takes a list"),
         ({"lr": [0.1, 0.1]}, ArgumentValueError, "lists 0.1 twice"),
         ({"lr": [-1.0]}, ArgumentValueError, "solver dip: lr=-1.0 must be > 0"),
-        ({"lr": ["quick"]}, ArgumentValueError, "lr='quick' must be float"),
+        ({"lr": ["quick"]}, ArgumentValueError, "lr='quick' must be a number"),
         ({"rate": [1.0]}, ArgumentNameError, "no part of this sweep has a parameter 'rate'"),
         ({"scale_s": [1]}, ArgumentNameError, "did you mean 'scales'"),
         ({"solver.lrr": [1]}, ArgumentNameError, "did you mean 'lr'"),
