@@ -195,10 +195,16 @@ def curves_png(
     if not curves:
         raise ValueError("there is no curve to draw")
     ink = _INK[theme]
-    figure = Figure(figsize=(5.4, 3.2), dpi=150, facecolor="none")
+    below = (
+        0.22 * math.ceil(len(curves) / 2) if len(curves) > 4 else 0.0
+    )  # many names hide curves: under the plot
+    height = 3.2 + below
+    figure = Figure(figsize=(5.4, height), dpi=150, facecolor="none")
     FigureCanvasAgg(figure)
     left = 0.17 if y_label else 0.13  # fixed margins: a layout engine takes three times as long as the plot
-    axis = figure.add_axes((left, 0.15, 0.985 - left, 0.78))  # above: a power of ten, of small numbers
+    axis = figure.add_axes(
+        (left, (0.48 + below) / height, 0.985 - left, 2.5 / height)
+    )  # above: a power of ten, of small numbers
     axis.set_facecolor("none")
     shown = {label: _finite(label, curve) for label, curve in curves.items()}
     heights = np.concatenate([y for _, y in shown.values()])
@@ -222,7 +228,13 @@ def curves_png(
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(ink)
     if len(curves) > 1:
-        axis.legend(frameon=False, labelcolor=ink, fontsize=9, ncols=2 if len(curves) > 4 else 1)
+        where = {
+            "loc": "lower center",
+            "ncols": 2,
+            "bbox_transform": figure.transFigure,
+            "bbox_to_anchor": (0.5, 0),
+        }
+        axis.legend(frameon=False, labelcolor=ink, fontsize=9, **(where if below else {}))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     octree = PillowImage.Quantize.FASTOCTREE  # the method that keeps transparency
