@@ -202,9 +202,8 @@ def curves_png(
     figure = Figure(figsize=(5.4, height), dpi=150, facecolor="none")
     FigureCanvasAgg(figure)
     left = 0.17 if y_label else 0.13  # fixed margins: a layout engine takes three times as long as the plot
-    axis = figure.add_axes(
-        (left, (0.48 + below) / height, 0.985 - left, 2.5 / height)
-    )  # above: a power of ten, of small numbers
+    # above the plot there is room for a power of ten, of small numbers
+    axis = figure.add_axes((left, (0.48 + below) / height, 0.985 - left, 2.5 / height))
     axis.set_facecolor("none")
     shown = {label: _finite(label, curve) for label, curve in curves.items()}
     heights = np.concatenate([y for _, y in shown.values()])
@@ -228,13 +227,10 @@ def curves_png(
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(ink)
     if len(curves) > 1:
-        where = {
-            "loc": "lower center",
-            "ncols": 2,
-            "bbox_transform": figure.transFigure,
-            "bbox_to_anchor": (0.5, 0),
-        }
-        axis.legend(frameon=False, labelcolor=ink, fontsize=9, **(where if below else {}))
+        legend = axis.legend(frameon=False, labelcolor=ink, fontsize=9, ncols=2 if below else 1)
+        if below:
+            legend.set_loc("lower center")
+            legend.set_bbox_to_anchor((0.5, 0), figure.transFigure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     octree = PillowImage.Quantize.FASTOCTREE  # the method that keeps transparency
