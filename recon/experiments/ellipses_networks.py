@@ -32,9 +32,9 @@ class Size:
 
 SIZES = {
     "small": Size(
-        200,
+        800,
         10,
-        6,
+        15,
         4,
         {
             "dival_unet": {"channels": (16, 16, 32, 32)},
@@ -120,6 +120,7 @@ def _trained(
         epochs=size.epochs,
         batch=size.batch,
         lr=2e-3,
+        schedule="cosine",
         clip=1.0,
         seed=seed,
         device=device,
