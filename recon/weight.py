@@ -13,10 +13,11 @@ from torch import Tensor
 
 from recon.linear import real_dtype
 from recon.priors import Denoiser, Functional
-from recon.problem import Problem, Term
+from recon.problem import Problem
 from recon.runner import INTERRUPTED, DivergenceError
 from recon.solvers.algorithm import Algorithm, inner, map_tensors, per_item, put, reweighted, select
 from recon.solvers.steps import column_energy
+from recon.terms import Term
 
 if TYPE_CHECKING:
     from recon.checkpoint import SearchCheckpoint
@@ -27,6 +28,7 @@ ROUNDS = 14
 FIRST_STEPS = 24  # iterations before the first look
 STEPS = 8  # iterations between two looks
 CLOSE = 0.02  # relative distance from the target that ends the search
+MISSED = 0.05  # relative distance that is told about where the looks are used up
 FLOOR = 1e-4  # of the first guess: the least weight tried; a prior that weak changes nothing
 CEILING = 1e4  # of the first guess: the largest; of the data only what the prior likes is left
 
@@ -141,6 +143,9 @@ def choose_weight(
         ended = INTERRUPTED
     if store is not None and search.whole:
         store.save(search)
+    unmet = (
+        [] if ended or not rounds else [p for p in search.places.tolist() if distances(rounds)[p] > MISSED]
+    )
     search.settle(torch.ones_like(search.places, dtype=torch.bool))
     everything = torch.arange(items, device=device)
     chosen = problem.select(everything)
@@ -148,11 +153,21 @@ def choose_weight(
     state = reweighted(algorithm, chosen, select(search.found, everything))
     # data said to be free of noise are fitted as far as the weight goes: that is what was asked
     above = [place for place in search.above_noise if problem.noise_level[place] >= sigma[place]]
-    for count, what in ((len(above), _ABOVE), (len(search.below_noise), _BELOW)):
+    for count, what in (
+        (len(above), _ABOVE),
+        (len(search.below_noise), _BELOW),
+        (len(unmet), _unmet_in_words()),
+    ):
         if count:
             which = "" if items == 1 else f" of {count} of {items} items"
             warnings.warn(f"the automatic weight{which} {what}", stacklevel=3)
     return WeightChoice(strength, state, rounds, ended)
+
+
+def distances(rounds: Sequence[dict[str, Any]]) -> list[float]:
+    """How far the residual of each item lay from its target at its last look, as a fraction; 0 where there was none."""
+    pairs = zip(rounds[-1]["residual"], rounds[-1]["target"], strict=True)
+    return [abs(math.log(max(r, 1e-6) / t)) if math.isfinite(r) else 0.0 for r, t in pairs]
 
 
 def _noise_variance(
@@ -354,6 +369,14 @@ _BELOW = (
     "level is too high for these data, or they hold nothing else; give the level, "
     'fidelity=("gaussian", {"noise_level": ...}), or a weight'
 )
+
+
+def _unmet_in_words() -> str:
+    return (
+        f"was still {MISSED:.0%} or more off its target when the {ROUNDS} looks of its search were used up, and is a "
+        "guess: the image follows a change of the weight too slowly, or the noise level is not that of the data. "
+        "Compare with weight='sure', or give a weight"
+    )
 
 
 def probe_of(problem: Problem, seed: int) -> Tensor:

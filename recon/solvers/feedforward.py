@@ -13,10 +13,11 @@ from recon.learned import LearnedPrior, ModelError
 from recon.linear import Identity
 from recon.parameters import Param
 from recon.priors import Denoiser, Functional
-from recon.problem import Problem, Term
+from recon.problem import Problem
 from recon.solvers.algorithm import refuse_generator
 from recon.solvers.direct import DirectState, Done
 from recon.stopping import StoppingRule
+from recon.terms import Term
 
 OTHER_UNIT = 8.0  # images of one unit differ less in their largest value
 
