@@ -266,7 +266,11 @@ def _discrepancy(first: Mapping[str, Any], last: Mapping[str, Any], looks: Seque
     unmet = sum(off > MISSED for off in distances(looks))
     if unmet and len(looks) >= ROUNDS:
         which = "" if len(met) == 1 else f" of {unmet} of {len(met)} images"
-        said.append(f"The looks were used up before the search had settled: the weight{which} is a guess.")
+        said.append(
+            f"The {ROUNDS} looks were used up before the search had settled: the weight{which} is a guess. The image "
+            "follows a change of the weight too slowly, or the noise level is not that of the data: compare with "
+            "weight='sure', or give a weight."
+        )
     return said
 
 

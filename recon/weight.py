@@ -28,7 +28,7 @@ ROUNDS = 14
 FIRST_STEPS = 24  # iterations before the first look
 STEPS = 8  # iterations between two looks
 CLOSE = 0.02  # relative distance from the target that ends the search
-MISSED = 0.05  # relative distance that is told about where the looks are used up
+MISSED = 0.05  # relative distance from which a weight counts as a guess where the looks are used up
 FLOOR = 1e-4  # of the first guess: the least weight tried; a prior that weak changes nothing
 CEILING = 1e4  # of the first guess: the largest; of the data only what the prior likes is left
 
@@ -143,9 +143,6 @@ def choose_weight(
         ended = INTERRUPTED
     if store is not None and search.whole:
         store.save(search)
-    unmet = (
-        [] if ended or not rounds else [p for p in search.places.tolist() if distances(rounds)[p] > MISSED]
-    )
     search.settle(torch.ones_like(search.places, dtype=torch.bool))
     everything = torch.arange(items, device=device)
     chosen = problem.select(everything)
@@ -156,7 +153,6 @@ def choose_weight(
     for count, what in (
         (len(above), _ABOVE),
         (len(search.below_noise), _BELOW),
-        (len(unmet), _unmet_in_words()),
     ):
         if count:
             which = "" if items == 1 else f" of {count} of {items} items"
@@ -369,14 +365,6 @@ _BELOW = (
     "level is too high for these data, or they hold nothing else; give the level, "
     'fidelity=("gaussian", {"noise_level": ...}), or a weight'
 )
-
-
-def _unmet_in_words() -> str:
-    return (
-        f"was still {MISSED:.0%} or more off its target when the {ROUNDS} looks of its search were used up, and is a "
-        "guess: the image follows a change of the weight too slowly, or the noise level is not that of the data. "
-        "Compare with weight='sure', or give a weight"
-    )
 
 
 def probe_of(problem: Problem, seed: int) -> Tensor:

@@ -389,6 +389,7 @@ def test_a_noise_level_above_the_data_is_told_about_and_spares_the_mates():
     assert both.weight[1] <= 1.01 * CEILING * both.weight_search[0]["weight"][1]
 
 
+@pytest.mark.filterwarnings("ignore:not converged")
 def test_a_search_that_used_up_its_looks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a first guess a thousand times too small, two looks cannot get there."""
     operator, _, y, sigma, prior = case("projections", 0.03)
@@ -399,12 +400,11 @@ def test_a_search_that_used_up_its_looks_says_so(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("recon.weight.first_guess", lambda *given: 1e-3 * guess(*given))
     monkeypatch.setattr("recon.weight.ROUNDS", 2)
     monkeypatch.setattr("recon.explanation.ROUNDS", 2)
-    with pytest.warns(UserWarning, match="5% or more off its target when the 2 looks") as caught:
-        early = recon.solve(operator, prior, y, fidelity=term)
-    assert len(caught) == 1 and early.weight < 0.5 * settled.weight
-    assert "The looks were used up before the search had settled: the weight is a guess." in early.explain()
-    with pytest.warns(UserWarning, match="of 2 of 2 items was still"):
-        recon.solve(operator, prior, torch.stack([y, 0.9 * y]), fidelity=term)
+    early = recon.solve(operator, prior, y, fidelity=term)
+    assert len(early.weight_search) == 2 and early.weight < 0.5 * settled.weight
+    assert "The 2 looks were used up before the search had settled: the weight is a guess." in early.explain()
+    both = recon.solve(operator, prior, torch.stack([y, 0.9 * y]), fidelity=term)
+    assert "the weight of 2 of 2 images is a guess" in both.explain()
 
 
 def test_samples_of_weight_zero_may_hold_anything():
