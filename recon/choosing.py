@@ -11,7 +11,7 @@ import torch
 from recon import registry
 from recon.linear import Identity, complex_dtype, real_dtype
 from recon.priors import Denoiser, Functional
-from recon.problem import Problem, Term
+from recon.problem import Problem
 from recon.registry import UnknownNameError
 from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Algorithm
@@ -22,6 +22,7 @@ from recon.solvers.feedforward import Feedforward
 from recon.solvers.fista import FISTA
 from recon.solvers.hqs import HQS
 from recon.solvers.splitting import Splitting
+from recon.terms import Term
 
 Named = str | tuple[str, dict[str, Any]]
 

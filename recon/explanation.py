@@ -13,9 +13,11 @@ from recon.fidelity import Gaussian
 from recon.learned import LearnedPrior
 from recon.linear import Identity, LinearOperator
 from recon.priors import Denoiser, Functional, Prior
-from recon.problem import Problem, Term
+from recon.problem import Problem
 from recon.solvers.algorithm import looks_at
 from recon.stopping import RelativeChange, SmallResiduals, StoppingRule
+from recon.terms import Term
+from recon.weight import MISSED, ROUNDS, distances
 
 if TYPE_CHECKING:
     from recon.choosing import SolverChoice
@@ -261,7 +263,16 @@ _RULES = {
 
 def _discrepancy(first: Mapping[str, Any], last: Mapping[str, Any], looks: Sequence[Any]) -> list[str]:
     met = [f"{r:.3g} against {t:.3g}" for r, t in zip(last["residual"], last["target"], strict=True)]
-    return [f"At the last look the residual, relative to the noise, was {_each(met)} asked for."]
+    said = [f"At the last look the residual, relative to the noise, was {_each(met)} asked for."]
+    unmet = sum(off > MISSED for off in distances(looks))
+    if unmet and len(looks) >= ROUNDS:
+        which = "" if len(met) == 1 else f" of {unmet} of {len(met)} images"
+        said.append(
+            f"The {ROUNDS} looks were used up before the search had settled: the weight{which} is a guess. The image "
+            "follows a change of the weight too slowly, or the noise level is not that of the data: compare with "
+            "weight='sure', or give a weight."
+        )
+    return said
 
 
 def _risk(first: Mapping[str, Any], last: Mapping[str, Any], looks: Sequence[Any]) -> list[str]:

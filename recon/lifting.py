@@ -16,7 +16,8 @@ from torch import Tensor
 from recon.algebra import Combination
 from recon.linear import Identity, LinearOperator, Step, real_dtype
 from recon.priors import Functional
-from recon.problem import DEPENDS_ON_DATA, Problem, Term
+from recon.problem import DEPENDS_ON_DATA, Problem
+from recon.terms import Term
 
 
 class JointMap(LinearOperator):

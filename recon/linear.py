@@ -443,6 +443,23 @@ class Identity(LinearOperator):
         """Division in the Fourier domain where every term is diagonal there."""
         return solve_in_fourier(torch.ones(self.domain_shape, device=b.device), b, rho, terms)
 
+    def preconditioner(
+        self, rho: Sequence[Step], terms: Sequence[LinearOperator]
+    ) -> Callable[[Tensor], Tensor] | None:
+        """That of the first term that has one, of its K^H K and of all the others, this one among them."""
+        for place, (weight, term) in enumerate(zip(rho, terms, strict=True)):
+            if isinstance(term, Identity):
+                continue
+            shares = [1 / weight, *(other / weight for other in [*rho[:place], *rho[place + 1 :]])]
+            inverse = term.preconditioner(shares, [self, *terms[:place], *terms[place + 1 :]])
+            if inverse is not None:
+                return functools.partial(_divided, inverse, weight)
+        return None
+
+
+def _divided(inverse: Callable[[Tensor], Tensor], weight: Step, residual: Tensor) -> Tensor:
+    return inverse(residual) / weight
+
 
 def solve_in_fourier(
     symbol: Tensor, b: Tensor, rho: Sequence[Step], terms: Sequence[LinearOperator]

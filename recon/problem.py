@@ -2,80 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from recon.fidelity import Gaussian, as_fidelity
 from recon.linear import Identity, LinearOperator, ShapeError, Step, complex_dtype, real_dtype
+from recon.preconditioning import KeptInverse, data_inverse
 from recon.priors import Denoiser, Functional, Generator, Prior
-
-
-@dataclasses.dataclass(frozen=True)
-class Scaling:
-    """The affine map between image values and the range a learned prior was made for: learned = a x + b."""
-
-    factor: float = 1.0
-    offset: float = 0.0
-
-
-class Term:
-    """One prior on images of a known shape: its linear map, built once, and its proximal map."""
-
-    def __init__(
-        self, prior: Functional | Denoiser, shape: Sequence[int], image_range: Sequence[float] | None
-    ):
-        self.prior = prior
-        self.K = prior.K(shape) if isinstance(prior, Functional) else Functional().K(shape)
-        self.automatic = prior.weight == "auto" and not (isinstance(prior, Functional) and prior.constraint)
-        self.scaling = Scaling()
-        wanted = prior.value_range if isinstance(prior, Denoiser) else None
-        if isinstance(prior, Denoiser) and (image_range is None or prior.end_to_end):
-            image_range = prior.image_range or image_range
-        self.image_range = None if image_range is None else (float(image_range[0]), float(image_range[1]))
-        if wanted is not None:
-            if image_range is None:
-                raise ValueError(
-                    f"{type(prior).__name__} was made for images in {wanted}: say which range the image has, "
-                    "recon.solve(..., image_range=(low, high))"
-                )
-            factor = (wanted[1] - wanted[0]) / (image_range[1] - image_range[0])
-            self.scaling = Scaling(factor, wanted[0] - factor * image_range[0])
-
-    @property
-    def constraint(self) -> bool:
-        """Whether this term only restricts the image to a set."""
-        return isinstance(self.prior, Functional) and self.prior.constraint
-
-    def weight(self, strength: Tensor, like: Tensor) -> Tensor:
-        """The weight of each item, shaped to multiply tensors ``like`` (B, ...)."""
-        weight = 1.0 if self.prior.weight == "auto" else float(self.prior.weight)
-        values = strength if self.automatic else torch.full_like(strength, weight)
-        return values.to(real_dtype(like.dtype)).reshape(-1, *(1,) * (like.ndim - 1))
-
-    def prox(self, z: Tensor, step: Step, strength: Tensor) -> Tensor:
-        """argmin_u step * g(u) + 1/2 |u - z|^2, an automatic weight being ``strength`` (B,)."""
-        if isinstance(self.prior, Functional):
-            return self.prior.prox(z, step * self.weight(strength, z) if self.automatic else step)
-        variance = step * self.weight(strength, z)
-        sigma = self.scaling.factor * variance.expand(z.shape[0], *(1,) * (z.ndim - 1)).reshape(-1).sqrt()
-        mapped = self.prior.denoise(self.scaling.factor * z + self.scaling.offset, sigma)
-        return (mapped - self.scaling.offset) / self.scaling.factor
-
-    def value(self, x: Tensor, strength: Tensor) -> Tensor:
-        """The term's part of the objective for images ``x``; zero for denoisers and constraints."""
-        if not isinstance(self.prior, Functional) or self.constraint:
-            return torch.zeros_like(strength)
-        value = self.prior.value(self.K(x))
-        return value * strength if self.automatic else value
-
+from recon.terms import Term
+from recon.values import as_numbers, interpolated
 
 DEPENDS_ON_DATA = ("start", "image_norm", "backprojection", "normal_norm")
 """What a `Problem` keeps once it was computed and must forget where the data change."""
@@ -285,20 +226,15 @@ class Problem:
         """The operator's approximate inverse of A^H W A + sum_i rho_i K_i^H K_i.
 
         W enters as the pixels see it where the operator knows that and W is the data term's own; by its mean
-        elsewhere, and where W is but the metric in which A x is split.
+        elsewhere, and where W is but the metric in which A x is split. The last one is kept: it is asked for in
+        every iteration, and most of them have the penalties of the one before.
         """
-        weights = self.item_fidelity.weights
-        if weights is None:
-            return self.operator.preconditioner(rho, maps)
-        if self.item_fidelity.quadratic and self.weights_seen is not None:
-            weighted = self.operator.weighted_preconditioner(rho, maps, self.weights_seen)
-            if weighted is not None:
-                return weighted
-        mean = (
-            weights.flatten(1).mean(1).clamp_min(1e-30).reshape(-1, *(1,) * len(self.operator.domain_shape))
-        )
-        inverse = self.operator.preconditioner([weight / mean for weight in rho], maps)
-        return None if inverse is None else lambda residual: inverse(residual) / mean
+        return self.kept_inverse.get(rho, maps, lambda: data_inverse(self, rho, maps))
+
+    @cached_property
+    def kept_inverse(self) -> KeptInverse:
+        """The last of `preconditioner`, or that of a data step which takes its place."""
+        return KeptInverse()
 
     @cached_property
     def weights_seen(self) -> Tensor | None:
@@ -367,7 +303,7 @@ class Problem:
         if weights is None or bool((weights > 0).all()):
             return self.y
         counts = (weights > 0).expand(self.y.shape)
-        return self.y.where(counts, 0) if self.y.is_complex() else _interpolated(self.y, counts)
+        return self.y.where(counts, 0) if self.y.is_complex() else interpolated(self.y, counts)
 
     @property
     def _counted(self) -> Tensor:
@@ -389,6 +325,7 @@ class Problem:
         """The same problem for some of its items."""
         part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
+        part.__dict__.pop("kept_inverse", None)
         for name in (
             "y",
             "x0",
@@ -465,48 +402,6 @@ class Problem:
         batch = f", batch {self.batch_shape}" if self.batch_shape else ""
         prior = "no prior" if self.prior is None else " + ".join(type(m).__name__ for m in self.prior.members)
         return f"Problem({self.operator}, {prior}, {self.fidelity}{batch})"
-
-
-def as_numbers(values: Any, label: str) -> Tensor:
-    """A floating-point or complex tensor of an array, a nested list or a tensor, as single precision or more.
-
-    Arrays keep double precision; Python numbers, whole numbers and half precision become float32.
-
-    Raises:
-        TypeError: something that is no array of numbers; `label` names it.
-    """
-    if isinstance(values, Tensor):
-        tensor = values
-    else:
-        try:
-            array = np.array(values)
-        except ValueError as error:
-            raise TypeError(f"{label} must be an array of numbers: {error}") from None
-        if array.dtype.kind not in "biufc":
-            raise TypeError(
-                f"{label} must be numbers (a tensor, an array or a nested list), got {type(values).__name__}"
-                + (": read a file with recon.load" if isinstance(values, str | Path) else "")
-            )
-        tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
-        if not isinstance(values, np.ndarray | np.generic):  # Python numbers have no precision of their own
-            tensor = tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)
-    if tensor.is_complex():
-        return tensor.to(torch.promote_types(tensor.dtype, torch.complex64))
-    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)
-
-
-def _interpolated(y: Tensor, counts: Tensor) -> Tensor:
-    """``y`` with values where ``counts`` is False interpolated along the last axis; a line without any stays."""
-    side = y.shape[-1]
-    place = torch.arange(side, device=y.device).expand(y.shape)
-    before = place.where(counts, -1).cummax(-1).values
-    after = place.where(counts, side).flip(-1).cummin(-1).values.flip(-1)
-    left, right = before.where(before >= 0, after), after.where(after < side, before)
-    known = (left >= 0) & (left < side) & (right >= 0) & (right < side)
-    left, right = left.where(known, place), right.where(known, place)
-    share = (place - left) / (right - left).clamp_min(1)
-    filled = torch.lerp(y.gather(-1, left), y.gather(-1, right), share.to(y))
-    return y.where(counts, filled)
 
 
 def _is_range(bounds: Any) -> bool:

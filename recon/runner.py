@@ -216,7 +216,10 @@ class Loop:
         if not bool(torch.isfinite(change).all()):
             self.diverged("became NaN or infinite", torch.isfinite(change))
         self.state, self.last, self.change = state, image, change
-        self.image[self.running] = image
+        if len(self.running) == self.problem.items:
+            self.image = image  # a step leaves old states as they were, this image with them
+        else:
+            self.image[self.running] = image
         if self.memories:
             progress = self.progress()
             self.memories = {
@@ -338,7 +341,7 @@ class Loop:
         self.running = self.running[mask]
         if bool(mask.all()) or self.running.numel() == 0:
             return  # where none is left, the state stays that of `places`, for a checkpoint
-        self.places = self.running
+        self.places, self.image = self.running, self.image.clone()  # written to in part from now on
         places = mask.nonzero().squeeze(1)
         self.part = self.part.select(places)
         self.state = select(self.state, places)
@@ -352,7 +355,7 @@ class Loop:
             return
         mask = mask & torch.isfinite(memory.lowest)
         places = self.running[mask]
-        self.image[places] = memory.best[mask]
+        self.image = self.image.index_copy(0, places, memory.best[mask].to(self.image.dtype))
         for place, found in zip(places.tolist(), memory.found[mask].tolist(), strict=True):
             self.reasons[place] += f", image of iteration {found}"
 

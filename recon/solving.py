@@ -21,12 +21,13 @@ from recon.lifting import lifted
 from recon.linear import LinearOperator
 from recon.memory import budget_of, peak_of, ran_out
 from recon.priors import Functional, Generator, Prior, checked_weight
-from recon.problem import Problem, as_numbers
+from recon.problem import Problem
 from recon.provenance import describe, environment
 from recon.runner import INTERRUPTED, STOPPED, Snapshot
 from recon.solution import Solution
 from recon.solvers.algorithm import Algorithm, own_stop, refuse_unused
 from recon.stopping import MaxIterations, StoppingRule
+from recon.values import as_numbers
 from recon.weight_rules import RULES, is_rule, searcher
 
 

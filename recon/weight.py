@@ -13,10 +13,11 @@ from torch import Tensor
 
 from recon.linear import real_dtype
 from recon.priors import Denoiser, Functional
-from recon.problem import Problem, Term
+from recon.problem import Problem
 from recon.runner import INTERRUPTED, DivergenceError
 from recon.solvers.algorithm import Algorithm, inner, map_tensors, per_item, put, reweighted, select
 from recon.solvers.steps import column_energy
+from recon.terms import Term
 
 if TYPE_CHECKING:
     from recon.checkpoint import SearchCheckpoint
@@ -27,6 +28,7 @@ ROUNDS = 14
 FIRST_STEPS = 24  # iterations before the first look
 STEPS = 8  # iterations between two looks
 CLOSE = 0.02  # relative distance from the target that ends the search
+MISSED = 0.05  # relative distance from which a weight counts as a guess where the looks are used up
 FLOOR = 1e-4  # of the first guess: the least weight tried; a prior that weak changes nothing
 CEILING = 1e4  # of the first guess: the largest; of the data only what the prior likes is left
 
@@ -148,11 +150,20 @@ def choose_weight(
     state = reweighted(algorithm, chosen, select(search.found, everything))
     # data said to be free of noise are fitted as far as the weight goes: that is what was asked
     above = [place for place in search.above_noise if problem.noise_level[place] >= sigma[place]]
-    for count, what in ((len(above), _ABOVE), (len(search.below_noise), _BELOW)):
+    for count, what in (
+        (len(above), _ABOVE),
+        (len(search.below_noise), _BELOW),
+    ):
         if count:
             which = "" if items == 1 else f" of {count} of {items} items"
             warnings.warn(f"the automatic weight{which} {what}", stacklevel=3)
     return WeightChoice(strength, state, rounds, ended)
+
+
+def distances(rounds: Sequence[dict[str, Any]]) -> list[float]:
+    """How far the residual of each item lay from its target at its last look, as a fraction; 0 where there was none."""
+    pairs = zip(rounds[-1]["residual"], rounds[-1]["target"], strict=True)
+    return [abs(math.log(max(r, 1e-6) / t)) if math.isfinite(r) else 0.0 for r, t in pairs]
 
 
 def _noise_variance(

@@ -11,7 +11,9 @@ images-mri.png. A run that was stopped goes on.
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from result_tables import read_log, save_curves, table, write_results
@@ -147,7 +149,15 @@ def mri(size: Size) -> recon.LinearOperator:
     return recon.operator("mri_cartesian", mask=mask, coil_maps=torch.stack(maps).to(torch.complex64))
 
 
-def trained(kind, op, data: Tensor, truth: Tensor, size: Size, arguments: argparse.Namespace, logs):
+def trained(
+    kind: str,
+    op: recon.LinearOperator,
+    data: Tensor,
+    truth: Tensor,
+    size: Size,
+    arguments: argparse.Namespace,
+    logs: dict[str, Any],
+) -> Iterator[tuple[str, recon.Prior]]:
     """Name and prior of each training, one after the other."""
     unet, modl, dncnn = size.networks
     if kind == "CT":

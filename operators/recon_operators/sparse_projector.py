@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 import weakref
@@ -85,9 +86,13 @@ class SparseProjector:
             self.tables.turned_back, spread.reshape(-1, items), mode="sum"
         ).T
 
-    @property
+    @functools.cached_property
     def bytes(self) -> int:
-        """Memory that the matrices and tables take."""
+        """Memory that the matrices and tables take, found once.
+
+        The cache asks it of every projector that it keeps: were the tensors touched again each time, they would count
+        as needed by whatever is being measured (`recon.memory.Meter`).
+        """
         parts = [] if self.tables is None else self.tables.tensors
         for stored in (self.matrix, self.transpose):
             parts = [*parts, stored.crow_indices(), stored.col_indices(), stored.values()]

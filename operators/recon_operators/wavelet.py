@@ -124,27 +124,28 @@ class Wavelet(LinearOperator):
 
     def _analyse(self, x: Tensor) -> Tensor:
         result, corner = torch.empty_like(x), x
-        every_second: tuple[Any, ...] = (..., *(slice(None, None, 2) for _ in self._axes))
         for _ in range(self.levels):
-            parts = [part[every_second] for part in self._split(corner, 1)]
+            parts = [corner]
+            for axis in self._axes:
+                parts = [half for part in parts for half in halved(part, self.filters, axis)]
             for choice, part in zip(self._choices, parts, strict=True):
                 result[self._block(choice, part.shape)] = part
             corner = parts[0]
         return result
 
     def _synthesise(self, y: Tensor) -> Tensor:
-        batch, result = y.shape[: y.ndim - len(self._axes)], y.clone()
-        every_second: tuple[Any, ...] = (..., *(slice(None, None, 2) for _ in self._axes))
+        corner: Tensor | None = None
         for level in reversed(range(self.levels)):
-            sides = [side >> level for side in self.domain_shape]
-            parts = []
-            for choice in self._choices:
-                part = result.new_zeros((*batch, *sides))
-                part[every_second] = result[self._block(choice, [side // 2 for side in sides])]
-                parts.append(part)
-            corner: tuple[Any, ...] = (..., *(slice(side) for side in sides))
-            result[corner] = self._merge(parts, 1)
-        return result
+            sides = [side >> (level + 1) for side in self.domain_shape]
+            parts = [y[self._block(choice, sides)] for choice in self._choices]
+            if corner is not None:
+                parts[0] = corner
+            for axis in reversed(self._axes):
+                pairs = zip(parts[::2], parts[1::2], strict=True)
+                parts = [joined(pair, self.filters, axis) for pair in pairs]
+            corner = parts[0]
+        assert corner is not None
+        return corner
 
     def _block(self, choice: Sequence[int], shape: Sequence[int]) -> tuple[Any, ...]:
         """Where the coefficients of a choice lie: the second half of an axis for its high-pass."""
@@ -169,6 +170,71 @@ def correlate(x: Tensor, taps: Sequence[float], axis: int, dilation: int) -> Ten
         if shift:
             result.narrow(axis, rest, shift).add_(x.narrow(axis, 0, shift), alpha=factor)
     return result
+
+
+def halved(x: Tensor, filters: Sequence[Sequence[float]], axis: int) -> list[Tensor]:
+    """Every second value of `correlate` along an axis of even length, without the others, for several filters.
+
+    Even and odd places are taken apart first: so every product is one pass over neighbours in memory.
+    """
+    half = x.shape[axis] // 2
+    first, last = _reach(filters[0])
+    phases = [_wrapped(phase, -first, last, axis) for phase in _phases(x, axis)]
+    results = []
+    for taps in filters:
+        result: Tensor | None = None
+        for factor, shift, parity in _by_phase(taps):
+            seen = phases[parity].narrow(axis, shift - first, half)
+            result = seen * factor if result is None else result.add_(seen, alpha=factor)
+        assert result is not None
+        results.append(result)
+    return results
+
+
+def joined(parts: Sequence[Tensor], filters: Sequence[Sequence[float]], axis: int) -> Tensor:
+    """The adjoint of `halved`: one image of the parts that the filters gave."""
+    half = parts[0].shape[axis]
+    first, last = _reach(filters[0])
+    shape = list(parts[0].shape)
+    shape[axis] = 2 * half
+    image = parts[0].new_empty(shape)
+    sums: list[Tensor | None] = [None, None]
+    for part, taps in zip(parts, filters, strict=True):
+        wrapped = _wrapped(part, last, -first, axis)
+        for factor, shift, parity in _by_phase(taps):
+            seen, before = wrapped.narrow(axis, last - shift, half), sums[parity]
+            sums[parity] = seen * factor if before is None else before.add_(seen, alpha=factor)
+    for phase, total in zip(_phases(image, axis), sums, strict=True):
+        assert total is not None
+        phase.copy_(total)
+    return image
+
+
+def _by_phase(taps: Sequence[float]) -> list[tuple[float, int, int]]:
+    """Every tap with its shift among the even or odd places, and which of the two."""
+    middle = len(taps) // 2 - 1
+    return [(factor, *divmod(place - middle, 2)) for place, factor in enumerate(taps)]
+
+
+def _reach(taps: Sequence[float]) -> tuple[int, int]:
+    """The first and the last of the shifts of `_by_phase`; the first is not above 0."""
+    shifts = [shift for _, shift, _ in _by_phase(taps)]
+    return min(shifts), max(shifts)
+
+
+def _phases(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Views of the even and of the odd places along an axis of even length."""
+    even, odd = x.unflatten(axis, (-1, 2)).unbind(axis if axis < 0 else axis + 1)
+    return even, odd
+
+
+def _wrapped(x: Tensor, before: int, after: int, axis: int) -> Tensor:
+    """The tensor gone on periodically along an axis."""
+    side = x.shape[axis]
+    if before > side or after > side:
+        places = torch.arange(-before, side + after, device=x.device) % side
+        return x.index_select(axis, places)
+    return torch.cat([x.narrow(axis, side - before, before), x, x.narrow(axis, 0, after)], axis)
 
 
 @functools.cache

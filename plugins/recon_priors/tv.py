@@ -61,7 +61,7 @@ class TotalVariation(Functional):
     def _prox(self, z: Tensor, threshold: Step) -> Tensor:
         """Shrink the gradient's length: z max(0, 1 - threshold/|z|)."""
         magnitude = self._magnitude(z) if self.isotropic else z.abs().clamp_min(torch.finfo(z.dtype).tiny)
-        return z * torch.clamp_min(1 - threshold / magnitude, 0)
+        return z * (threshold / magnitude).neg_().add_(1).clamp_min_(0)
 
     def extra_repr(self) -> str:
         """Parameters for `repr`."""

@@ -13,10 +13,11 @@ from recon.learned import LearnedPrior, consistent_with
 from recon.linear import Identity
 from recon.parameters import Param
 from recon.priors import Denoiser, Functional, Prior
-from recon.problem import Problem, Term
+from recon.problem import Problem
 from recon.solvers.algorithm import refuse_generator
 from recon.solvers.direct import DirectState, Done
 from recon.stopping import StoppingRule
+from recon.terms import Term
 from recon.value_ranges import check_trained_range
 
 

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from recon.linear import Identity, real_dtype
 from recon.priors import Denoiser, Functional
-from recon.problem import Problem, Term
+from recon.problem import Problem
 from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import Iterative, inner, norm, per_item, refuse_generator
 from recon.solvers.steps import squared_norm
 from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
+from recon.terms import Term
 
 
 @dataclasses.dataclass

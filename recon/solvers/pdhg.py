@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recon.linear import Identity, real_dtype
 from recon.parameters import Param
-from recon.problem import Problem, Term
+from recon.problem import Problem
 from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import (
     Iterative,
@@ -23,6 +23,7 @@ from recon.solvers.algorithm import (
 )
 from recon.solvers.steps import first_penalties, penalty_units, squared_norm
 from recon.stopping import MaxIterations, SmallResiduals, StoppingRule
+from recon.terms import Term
 
 Data = Literal["auto", "split", "prox"]
 

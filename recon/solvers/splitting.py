@@ -15,12 +15,13 @@ from torch import Tensor
 from recon.linear import Identity, real_dtype
 from recon.parameters import Param
 from recon.priors import Denoiser
-from recon.problem import Problem, Term
+from recon.problem import Problem
 from recon.solvers.admm import ADMM
 from recon.solvers.algorithm import norm, per_item, refuse_generator
 from recon.solvers.normal_equations import solve_normal, step_in_words
 from recon.solvers.steps import first_penalties, penalty_units, squared_norm
 from recon.stopping import MaxIterations, StoppingRule
+from recon.terms import Term
 
 Dual = Literal["x", "xhat"]
 Returned = Literal["network", "x", "z"]

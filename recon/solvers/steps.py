@@ -9,7 +9,8 @@ from recon import norms
 from recon.algebra import Composition
 from recon.linear import LinearOperator, real_dtype
 from recon.priors import Denoiser, Functional
-from recon.problem import Problem, Term
+from recon.problem import Problem
+from recon.terms import Term
 
 
 class _RootOfWeights(LinearOperator):

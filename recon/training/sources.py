@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from recon.problem import as_numbers
 from recon.training.objective import seeded
+from recon.values import as_numbers
 
 CACHED_BYTES = 2**30  # of decoded files that stay in memory
 

@@ -450,7 +450,7 @@ def test_a_text_parameter_gets_plain_text():
 # The module
 
 
-@pytest.mark.parametrize("module", [recon.parameters, recon.suggestions])
+@pytest.mark.parametrize("module", [recon.parameters, recon.specs, recon.annotations, recon.suggestions])
 def test_the_examples_in_the_docstrings_run(module: Any):
     assert doctest.testmod(module).failed == 0
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import recon
 from recon.priors import SumOfPriors
-from recon.problem import Term
+from recon.terms import Term
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from typing import Any
 
@@ -552,6 +553,32 @@ def test_preconditioners_take_weights_by_their_mean() -> None:
     torch.testing.assert_close(seen[0][0], torch.tensor([[2.0], [0.5]]))
     torch.testing.assert_close(inverse(torch.ones(2, N)), torch.tensor([[0.5], [0.125]]).expand(2, N))
     assert recon.Problem(A, y).preconditioner([1.0], [recon.Identity((N,))]) is None
+
+
+def test_the_preconditioner_is_made_once_for_the_same_penalties() -> None:
+    """And anew for others, for other maps, for another batch, in a copy, and where a gradient is to pass through."""
+    made = []
+
+    class Known(Matrix):
+        def preconditioner(self, rho, terms):  # type: ignore[no-untyped-def]
+            made.append(float(rho[0].detach().flatten()[0]))
+            return lambda residual: residual / rho[0]
+
+    problem = recon.Problem(Known(random(M, N)), random(2, M))
+    maps, step = [recon.Identity((N,))], torch.full((2, 1), 2.0)
+    ones = torch.ones(2, N)
+    for rho in (step, step.clone(), 3 * step, 3 * step, step):
+        inverse = problem.preconditioner([rho], maps)
+        assert inverse is not None
+        torch.testing.assert_close(inverse(ones), ones / rho)
+    assert made == [2.0, 6.0, 2.0]
+    problem.preconditioner([step], [recon.Identity((N,))])
+    problem.select(torch.tensor([1])).preconditioner([step[:1]], maps)
+    pickle.loads(pickle.dumps(problem.kept_inverse)).get([step], maps, lambda: made.append(-1.0))
+    learned = step.clone().requires_grad_()
+    for _ in range(2):
+        problem.preconditioner([learned], maps)
+    assert made == [2.0, 6.0, 2.0, 2.0, 2.0, -1.0, 2.0, 2.0]
 
 
 def test_repr_names_operator_prior_and_data_term() -> None:

@@ -389,6 +389,25 @@ def test_a_noise_level_above_the_data_is_told_about_and_spares_the_mates():
     assert both.weight[1] <= 1.01 * CEILING * both.weight_search[0]["weight"][1]
 
 
+@pytest.mark.filterwarnings("ignore:not converged")
+def test_a_search_that_used_up_its_looks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a first guess thirty times too large, two looks cannot get there."""
+    operator, _, y, sigma, prior = case("projections", 0.03)
+    term = ("gaussian", {"noise_level": sigma})
+    settled = recon.solve(operator, prior, y, fidelity=term)
+    assert "used up" not in settled.explain()
+    guess = recon.weight.first_guess
+    monkeypatch.setattr("recon.weight.first_guess", lambda *given: 30 * guess(*given))
+    monkeypatch.setattr("recon.weight.ROUNDS", 2)
+    monkeypatch.setattr("recon.explanation.ROUNDS", 2)
+    early = recon.solve(operator, prior, y, fidelity=term)
+    assert len(early.weight_search) == 2 and early.weight_search[1]["weight"][0] > 1.5 * settled.weight
+    said = " ".join(early.explain().split())
+    assert "The 2 looks were used up before the search had settled: the weight is a guess." in said
+    both = recon.solve(operator, prior, torch.stack([y, 0.9 * y]), fidelity=term)
+    assert "the weight of 2 of 2 images is a guess" in " ".join(both.explain().split())
+
+
 def test_samples_of_weight_zero_may_hold_anything():
     operator, _, y, _, prior = case("projections", 0.03)
     weights = torch.ones_like(y)

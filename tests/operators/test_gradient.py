@@ -111,3 +111,23 @@ def test_spacings_that_make_no_sense_are_refused(spacing):
 def test_an_unknown_boundary_is_refused():
     with pytest.raises(ValueError, match="boundary must be 'neumann' or 'periodic', got 'reflect'"):
         Gradient((4, 5), "reflect")
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "neumann"])
+def test_the_identity_is_preconditioned_by_the_gradient_beside_it(boundary):
+    """I + 3 G^T G + 0.5 I: exactly where the gradient is periodic, else but for the border."""
+    shape, identity = (12, 9), Identity((12, 9))
+    rho, maps = [0.5, torch.full((1, 1, 1), 3.0)], [identity, Gradient((12, 9), boundary)]
+    units = torch.eye(108, dtype=torch.float64).reshape(108, *shape)
+    system = units * 1.5 + 3 * maps[1].gram(units)
+    apply = identity.preconditioner(rho, maps)
+    inverse = apply(units).reshape(108, 108)
+    assert torch.allclose(inverse, inverse.T, atol=1e-12) and float(torch.linalg.eigvalsh(inverse).min()) > 0
+    product = torch.linalg.eigvals(inverse @ system.reshape(108, 108)).real
+    if boundary == "periodic":
+        assert torch.allclose(
+            product, torch.ones_like(product), atol=1e-6
+        )  # the penalty came in single precision
+    else:
+        assert int(((product - 1).abs() > 0.2).sum()) <= 2 * (12 + 9), "the differences across the border"
+    assert identity.preconditioner([0.5], [identity]) is None
