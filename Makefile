@@ -56,7 +56,7 @@ side-by-side: peers
 	cd benchmarks && OMP_NUM_THREADS=1 ../$(BIN)/python -W ignore side_by_side.py --json results/side_by_side.json
 
 benchmark: side-by-side
-	cd benchmarks && for name in projectors cone automatic_weight plug_and_play multi_coil; do \
+	cd benchmarks && for name in projectors cone automatic_weight plug_and_play multi_coil same_objective ray_weights; do \
 	    ../$(BIN)/python -W ignore $$name.py --json results/$$name.json || exit 1; done
 	cd benchmarks && ../$(BIN)/python -W ignore projectors.py --geometry fan --json results/projectors_fan.json
 	OMP_NUM_THREADS=1 $(BIN)/recon benchmark ellipses --json > benchmarks/results/.ellipses && mv benchmarks/results/.ellipses benchmarks/results/ellipses.json
