@@ -145,7 +145,7 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     """Real part of <a, b> of each item."""
     if a.is_complex():
         a, b = torch.view_as_real(a), torch.view_as_real(b)
-    return torch.linalg.vecdot(a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1))
+    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))  # not reshape: a batch may be empty
 
 
 def norm(a: Tensor) -> Tensor:

@@ -242,7 +242,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_rerun_finishes(tmp_path: Path) -> None:
     posed().save(tmp_path / "problem.h5")
     script.write_text(
         f'title = "stopped"\n[problem]\nfile = "problem.h5"\n[base]\nprior = "{DIP}"\nsolver = "{SOLVER}"\n'
-        "iterations = 400\n[vary]\nlr = [0.001, 0.01]\n"
+        "iterations = 1200\n[vary]\nlr = [0.001, 0.01]\n"
     )
     command = [sys.executable, "-c", "import sys; from recon.cli import main; sys.exit(main())"]
     command += ["sweep", str(script), "-o", str(tmp_path / "out"), "--workers", "1"]
@@ -265,7 +265,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_rerun_finishes(tmp_path: Path) -> None:
     finished = recon.sweep(script, tmp_path / "out", workers=1)
     assert [cell.skipped for cell in finished.cells] == [True, False]
     expected = recon.solve(
-        posed(), DIP, solver="dip:lr=0.001,reg_noise=0.0,output=latest", stop=recon.MaxIterations(400)
+        posed(), DIP, solver="dip:lr=0.001,reg_noise=0.0,output=latest", stop=recon.MaxIterations(1200)
     )
     assert torch.equal(recon.Solution.load(left).image, expected.image)  # as if never stopped
     assert not list(left.glob("run-*"))
