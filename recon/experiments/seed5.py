@@ -147,7 +147,15 @@ def read_images(size: Size, folder: str | Path | None = None, others: Sequence[s
     return replace(
         found,
         test=torch.stack([*found.test, *more]),
-        groups=found.groups + tuple(Path(path).name for path in others),
+        groups=found.groups + _told_apart([Path(path) for path in others]),
+    )
+
+
+def _told_apart(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The files' names, with their folders where names repeat."""
+    names = [path.name for path in paths]
+    return tuple(
+        name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)
     )
 
 
@@ -190,7 +198,8 @@ def run(
         report: told what is being computed.
     """
     folder = Path(output)
-    digest = _digest(images, size, seed)
+    trained = _digest(size, seed, images.train)  # other images, sizes or seeds: another training
+    digest = _digest(size, seed, images.train, images.test)
     cells = []
     for row in rows:
         measured = measure(row, images, seed)
@@ -200,7 +209,7 @@ def run(
             if cell is None:
                 report(f"{row.label}: {METHODS[method]}")
                 model = (
-                    folder / "models" / digest / row.key / method
+                    folder / "models" / trained / row.key / method
                 )  # other images, sizes or seeds: another training
                 cell = compute(measured, method, size, model, seed, device)
                 with written_whole(path) as target:
@@ -397,9 +406,9 @@ def _shipped(size: Size) -> Images:
     )
 
 
-def _digest(images: Images, size: Size, seed: int) -> str:
+def _digest(size: Size, seed: int, *images: Tensor) -> str:
     digest = hashlib.sha256(json.dumps([asdict(size), seed], sort_keys=True).encode())
-    for part in (images.train, images.test):
+    for part in images:
         digest.update(part.numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -110,6 +110,17 @@ def test_a_small_run_writes_its_tables_and_goes_on(tmp_path: Path) -> None:
     assert told  # another seed is another experiment
 
 
+def test_further_test_images_train_nothing_anew(tmp_path: Path) -> None:
+    first = images()
+    seed5.run(first, TINY, tmp_path, [RADIAL], ["admm_net"], device="cpu")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    more = dataclasses.replace(first, test=first.test.flip(1), groups=("a/x.png", "b/x.png"))
+    told: list[str] = []
+    seed5.run(more, TINY, tmp_path, [RADIAL], ["admm_net"], device="cpu", report=told.append)
+    assert told, "other test images are scored"
+    assert before and before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+
+
 def test_images_come_from_a_folder(tmp_path: Path) -> None:
     for place in range(5):
         np.save(tmp_path / f"{place}.npy", np.full((50, 60), 1.0 + place) * np.linspace(0, 1, 60))
@@ -118,6 +129,11 @@ def test_images_come_from_a_folder(tmp_path: Path) -> None:
     assert float(found.train.max()) == 1 and float(found.train.min()) >= 0
     more = seed5.read_images(TINY, tmp_path, [tmp_path / "1.npy"])
     assert torch.equal(more.train, found.train) and torch.equal(more.test[:2], found.test)
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other/1.npy", np.load(tmp_path / "2.npy"))
+    twice = seed5.read_images(TINY, tmp_path, [tmp_path / "1.npy", tmp_path / "other/1.npy"])
+    assert len(twice.places()) == 3
+    (tmp_path / "other/1.npy").unlink()
     assert list(more.places().values()) == [[0, 1], [2]] and torch.equal(more.test[2], found.train[1])
     np.save(tmp_path / "0.npy", np.ones((10, 60)))
     with pytest.raises(ValueError, match="at least 24 x 24"):
