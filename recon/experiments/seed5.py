@@ -208,9 +208,7 @@ def run(
             cell = _stored(path, digest)
             if cell is None:
                 report(f"{row.label}: {METHODS[method]}")
-                model = (
-                    folder / "models" / trained / row.key / method
-                )  # other images, sizes or seeds: another training
+                model = folder / "models" / trained / row.key / method
                 cell = compute(measured, method, size, model, seed, device)
                 with written_whole(path) as target:
                     target.write_text(json.dumps({"digest": digest, **asdict(cell)}, indent=1))

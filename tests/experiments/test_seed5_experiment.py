@@ -113,12 +113,14 @@ def test_a_small_run_writes_its_tables_and_goes_on(tmp_path: Path) -> None:
 def test_further_test_images_train_nothing_anew(tmp_path: Path) -> None:
     first = images()
     seed5.run(first, TINY, tmp_path, [RADIAL], ["admm_net"], device="cpu")
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoints/*.safetensors")}
     more = dataclasses.replace(first, test=first.test.flip(1), groups=("a/x.png", "b/x.png"))
     told: list[str] = []
     seed5.run(more, TINY, tmp_path, [RADIAL], ["admm_net"], device="cpu", report=told.append)
     assert told, "other test images are scored"
-    assert before and before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert before and before == {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoints/*.safetensors")
+    }
 
 
 def test_images_come_from_a_folder(tmp_path: Path) -> None:
