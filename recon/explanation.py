@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recon.fidelity import Gaussian
 from recon.learned import LearnedPrior
 from recon.linear import Identity, LinearOperator
 from recon.priors import Denoiser, Functional, Prior
@@ -86,13 +85,15 @@ def _told(choice: SolverChoice, outcome: Outcome) -> list[str]:
 
 def _noise(problem: Problem) -> dict[str, Any] | None:
     """The noise level and where it comes from; None where nobody asked for it."""
+    if not problem.item_fidelity.noise_residual:
+        return {"levels": [], "source": "none", "how": ""}
     if problem.item_fidelity.noise_level is None and "noise_level" not in problem.__dict__:
         return None
     levels = problem.noise_level.tolist()
-    if type(problem.fidelity) is not Gaussian:
-        return {"levels": levels, "source": "counts", "how": ""}
-    if problem.item_fidelity.noise_level is not None:
+    if problem.fidelity.noise_level is not None:
         return {"levels": levels, "source": "given", "how": ""}
+    if problem.item_fidelity.noise_level is not None:  # the data term's own
+        return {"levels": levels, "source": "counts", "how": ""}
     return {"levels": levels, "source": "estimated", "how": _estimator(problem.operator)}
 
 
@@ -202,6 +203,7 @@ _FIDELITIES = {
     "gaussian": "Data term: half the squared distance between predicted and measured data.",
     "pwls": "Data term: half the squared distance, each ray weighted by its counts.",
     "poisson": "Data term: the likelihood of the counted photons.",
+    "features": "Data term: the squared distance between what a network sees in predicted and in measured data.",
 }
 
 
@@ -213,6 +215,8 @@ def _noise_in_words(facts: Mapping[str, Any]) -> list[str]:
     noise = facts["noise"]
     if noise is None:
         return ["It was not needed: nothing that was asked for depends on it."]
+    if noise["source"] == "none":
+        return ["Nothing was compared with it: what noise leaves of this data term's residual is not known."]
     levels = _each([f"{level:.4g}" for level in noise["levels"]])
     if noise["source"] == "counts":
         return ["Known from the counts of every ray."]

@@ -32,6 +32,8 @@ class Gaussian:
     """Whether f is finite and has a gradient for every z."""
     proximal = True
     """Whether f has a proximal map; else `prox` raises."""
+    noise_residual = True
+    """Whether noise of the data leaves a `residual` of known size, the problem's `noise_norm`."""
 
     def __init__(self, weights: Any = None, noise_level: Any = None) -> None:
         self.weights: Tensor | None = None if weights is None else torch.as_tensor(weights)

@@ -318,7 +318,16 @@ class Problem:
 
     @cached_property
     def noise_norm(self) -> Tensor:
-        """Expected norm of each item's weighted noise: noise_level * sqrt(number of real measured values)."""
+        """Expected norm of each item's weighted noise: noise_level * sqrt(number of real measured values).
+
+        Raises:
+            ValueError: a noise level neither given nor to be estimated, or a data term whose residual it is not.
+        """
+        if not self.item_fidelity.noise_residual:
+            raise ValueError(
+                f"what noise leaves of the residual of fidelity {self.item_fidelity.name!r} is not known, and no rule "
+                "can compare the two: stop by recon.MovingVariance() without tau, or by recon.MaxIterations(...)"
+            )
         return self.noise_level * self.measured_values.sqrt()
 
     def select(self, items: Tensor) -> Problem:

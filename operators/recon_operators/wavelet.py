@@ -204,9 +204,10 @@ def joined(parts: Sequence[Tensor], filters: Sequence[Sequence[float]], axis: in
         for factor, shift, parity in _by_phase(taps):
             seen, before = wrapped.narrow(axis, last - shift, half), sums[parity]
             sums[parity] = seen * factor if before is None else before.add_(seen, alpha=factor)
-    for phase, total in zip(_phases(image, axis), sums, strict=True):
+    pairs, place = _pairs(image, axis)
+    for parity, total in enumerate(sums):
         assert total is not None
-        phase.copy_(total)
+        pairs.select(place, parity).copy_(total)  # autograd refuses to write into the views of `unbind`
     return image
 
 
@@ -224,8 +225,14 @@ def _reach(taps: Sequence[float]) -> tuple[int, int]:
 
 def _phases(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Views of the even and of the odd places along an axis of even length."""
-    even, odd = x.unflatten(axis, (-1, 2)).unbind(axis if axis < 0 else axis + 1)
+    pairs, place = _pairs(x, axis)
+    even, odd = pairs.unbind(place)
     return even, odd
+
+
+def _pairs(x: Tensor, axis: int) -> tuple[Tensor, int]:
+    """A view with the even and the odd place of each pair along an axis of their own, and which axis that is."""
+    return x.unflatten(axis, (-1, 2)), axis if axis < 0 else axis + 1
 
 
 def _wrapped(x: Tensor, before: int, after: int, axis: int) -> Tensor:

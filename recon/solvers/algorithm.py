@@ -71,6 +71,15 @@ def refuse_without_prox(problem: Problem, name: str) -> None:
         )
 
 
+def refuse_unseen_data_term(problem: Problem, name: str) -> None:
+    """Raise ValueError if the data term does not compare data, which an algorithm that applies an inverse relies on."""
+    if not problem.item_fidelity.proximal:
+        raise ValueError(
+            f"solver={name!r} inverts the data themselves, which fidelity {problem.item_fidelity.name!r} does not "
+            "compare: use solver='dip' with a generator such as the prior 'dip'"
+        )
+
+
 def refuse_denoisers(problem: Problem, name: str) -> None:
     """Raise ValueError if the prior has a denoiser, which has no functional to minimise."""
     for term in problem.terms:

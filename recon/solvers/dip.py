@@ -127,8 +127,14 @@ class DIP:
         return WithoutGenerator()
 
     def check(self, problem: Problem) -> None:
-        """Refuse priors without one generator, and denoisers."""
+        """Refuse priors without one generator, denoisers, and a weight to be found with a data term of no noise."""
         check_priors(problem)
+        automatic = [type(term.prior).__name__ for term in problem.terms if term.automatic]
+        if automatic and not problem.item_fidelity.noise_residual:
+            raise ValueError(
+                f"the weight of {' + '.join(automatic)} beside a generator cannot be found with fidelity "
+                f"{problem.item_fidelity.name!r}, whose residual is not compared with the noise: give a weight"
+            )
 
     def start(self, problem: Problem) -> DIPState:
         """Fresh weights, fitted to x0 where there is one; their image, and the step to the weights of the next."""
@@ -252,8 +258,8 @@ class DIP:
         """The same, with the limit that the generator advises, and near the noise only where its level is known."""
         limit = int(self._setting(problem, "iterations", ITERATIONS))
         try:
-            _ = problem.noise_level
-        except ValueError:  # neither given nor to be estimated
+            _ = problem.noise_norm
+        except ValueError:  # neither given nor to be estimated, or not what the data term's residual tends to
             return _early(limit, None)
         return _early(limit, NEAR)
 
@@ -314,9 +320,10 @@ class DIP:
         target = problem.x0
         assert target is not None
         size = norm(target)
-        if not bool((size > 0).any()):
-            return state  # a blank image says nothing
-        size = torch.where(size > 0, size, torch.ones_like(size))
+        told = size > 0  # a blank image says nothing, whatever its mates say
+        if not bool(told.any()):
+            return state
+        size = torch.where(told, size, torch.ones_like(size))
         first, fit = state, self._fit(problem)
         inputs, lr = fit.inputs(state.inputs, None), _advised(problem, "lr", RATE)
         for _ in range(self.warm_start):
@@ -325,7 +332,7 @@ class DIP:
                 image = fit.images(theta, state.low, state.high, inputs)
                 error = norm(image - target) / size
                 (gradient,) = torch.autograd.grad(error.square().sum(), theta)
-            far = error > CLOSE  # an item that is close stays: its mates may need longer
+            far = told & (error > CLOSE)  # an item that is close stays: its mates may need longer
             state = dataclasses.replace(state, iterate=image.detach())
             if not bool(far.any()):
                 break
@@ -344,8 +351,8 @@ class DIP:
         )
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"DIP({settings})"
+        own = {name: value for name, value in vars(self).items() if name != "recon_origin"}
+        return f"DIP({', '.join(f'{name}={value!r}' for name, value in own.items())})"
 
 
 def _advised(problem: Problem, name: str, otherwise: float) -> float:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recon.problem import Problem
+from recon.solvers.algorithm import refuse_unseen_data_term
 from recon.stopping import Progress, StoppingRule
 
 
@@ -42,7 +43,12 @@ class Direct:
     unused = {"stop": "takes one step", "x0": "starts from no image"}  # noqa: RUF012
 
     def start(self, problem: Problem) -> DirectState:
-        """The direct reconstruction."""
+        """The direct reconstruction.
+
+        Raises:
+            ValueError: a prior, or a data term that does not compare the data.
+        """
+        refuse_unseen_data_term(problem, "direct")
         if problem.terms or problem.generator is not None:
             raise ValueError(
                 "solver='direct' takes no prior: leave the prior out (None), or choose solver='admm'"

@@ -14,7 +14,7 @@ from recon.linear import Identity
 from recon.parameters import Param
 from recon.priors import Denoiser, Functional, Prior
 from recon.problem import Problem
-from recon.solvers.algorithm import refuse_generator
+from recon.solvers.algorithm import refuse_generator, refuse_unseen_data_term
 from recon.solvers.direct import DirectState, Done
 from recon.stopping import StoppingRule
 from recon.terms import Term
@@ -64,9 +64,11 @@ class Feedforward:
         """The image: everything is done here.
 
         Raises:
-            ValueError: no denoiser or network, or more than one; another range or operator than it was trained with.
+            ValueError: no denoiser or network, or more than one; another range or operator than it was trained with; a
+                data term that does not compare the data.
         """
         refuse_generator(problem, "feedforward")
+        refuse_unseen_data_term(problem, "feedforward")
         networks = [term for term in problem.terms if isinstance(term.prior, Denoiser)]
         others = [
             term

@@ -17,7 +17,7 @@ from recon.parameters import Param
 from recon.priors import Denoiser
 from recon.problem import Problem
 from recon.solvers.admm import ADMM
-from recon.solvers.algorithm import norm, per_item, refuse_generator
+from recon.solvers.algorithm import norm, per_item, refuse_generator, refuse_without_prox
 from recon.solvers.normal_equations import solve_normal, step_in_words
 from recon.solvers.steps import first_penalties, penalty_units, squared_norm
 from recon.stopping import MaxIterations, StoppingRule
@@ -114,6 +114,7 @@ class Splitting:
     def start(self, problem: Problem) -> SplittingState:
         """x = z = argmin J, b = 0."""
         refuse_generator(problem, "splitting")
+        refuse_without_prox(problem, "splitting")
         denoiser = _denoiser(problem)
         for term in problem.terms:
             if term.automatic:

@@ -268,6 +268,26 @@ def test_the_network_is_fitted_to_the_first_image() -> None:
     assert float(cold.iterate.abs().max()) == 0
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_blank_first_image_says_nothing_whatever_its_mates_say(together: bool) -> None:
+    solver = recon.DIP(lr=0.05, warm_start=40, together=together)
+    x0 = torch.stack([torch.zeros(SHAPE), random(*SHAPE, seed=9)])
+    mixed = solver.start(Problem(A, Y[:2], prior=small_network(), x0=x0))
+    blank = solver.start(Problem(A, Y[:2], prior=small_network(), x0=torch.zeros_like(x0)))
+    for name in ("theta", "iterate", "average", "best", "kept"):
+        found, alone = getattr(mixed, name), getattr(blank, name)
+        torch.testing.assert_close(found[0], alone[0], msg=name)
+        assert relative(found[1], alone[1]) > 0.1, name  # its mate was fitted
+
+
+def test_its_text_is_its_arguments() -> None:
+    solver = recon.DIP(lr=0.01)
+    before = repr(solver)
+    object.__setattr__(solver, "recon_origin", "dist/dip")  # the registry's mark
+    assert repr(solver) == before
+    assert repr(eval(before, {"DIP": recon.DIP})) == before
+
+
 def test_a_fit_from_an_image_goes_on_although_its_first_steps_are_too_long() -> None:
     """Without a smaller learning rate after going back, a fit without noise would try the same step for ever."""
     x0 = random(*SHAPE, seed=9)

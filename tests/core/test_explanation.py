@@ -42,6 +42,31 @@ def test_the_noise_level_is_named_with_its_source() -> None:
     assert "not needed" in told(unused, "Noise level")
 
 
+class Halved(recon.Gaussian):
+    """A data term of somebody else, which knows its noise no better than least squares do."""
+
+    def for_items(self, y: Tensor, batch_shape: Any) -> Halved:
+        part = Halved()
+        part.noise_level = super().for_items(y, batch_shape).noise_level
+        return part
+
+    def select(self, items: Tensor) -> Halved:
+        part = Halved()
+        part.noise_level = None if self.noise_level is None else self.noise_level[items]
+        return part
+
+
+def test_only_counts_are_told_as_the_source_of_the_noise_level() -> None:
+    y, stop = noisy_steps().abs() + 0.1, recon.MaxIterations(5)
+    identity = recon.Identity((24, 24))
+    own = recon.solve(identity, TV(), y, fidelity=Halved(), stop=stop)
+    assert "estimated from the data" in told(own, "Noise level")
+    given = recon.solve(identity, TV(), y, fidelity=Halved(noise_level=0.1), stop=stop)
+    assert "0.1, as given" in told(given, "Noise level")
+    counted = recon.solve(identity, TV(), y, fidelity="pwls:photons=1e3", stop=stop)
+    assert "Known from the counts" in told(counted, "Noise level")
+
+
 def test_the_weight_and_its_search_are_told() -> None:
     solution = recon.solve(recon.Identity((24, 24)), TV(), noisy_steps())
     words = told(solution, "Weight")

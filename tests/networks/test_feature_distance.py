@@ -8,6 +8,7 @@ from torch import nn
 
 import recon
 from recon import FeatureDistance, Identity
+from recon.feature_distance import _on
 from recon.training import VGG19
 
 SIDE = 16
@@ -64,6 +65,99 @@ def test_an_image_is_found_from_its_features():
     assert "FeatureDistance(VGG19(layer 3" in str(solution.provenance)
 
 
+class Fickle(nn.Module):
+    """Batch normalisation and dropout, left in training mode by whoever made them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).double()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images.unsqueeze(1))
+
+
+def test_the_network_is_a_copy_in_evaluation_and_an_item_does_not_depend_on_its_mates():
+    network, y = Fickle(), photographs(2).double() * torch.tensor([1.0, 5.0]).reshape(2, 1, 1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    term = FeatureDistance(network)
+    both, second = term.for_items(y, (2,)), term.for_items(y[1:], (1,))
+    z = y.flip(-1)
+    torch.testing.assert_close(both.value(z, y)[1:], second.value(z[1:], y[1:]))
+    assert torch.equal(both.value(z, y), both.value(z, y))  # dropout draws nothing
+    assert both.value(y, y).tolist() == [0, 0]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert network.training and all(weight.requires_grad for weight in network.parameters())
+    with torch.no_grad():
+        expected = both.value(z, y)
+        network.layers[0].weight.zero_()  # the caller goes on with its own
+    assert torch.equal(both.value(z, y), expected)
+
+
+def test_another_device_has_a_network_of_its_own():
+    term = FeatureDistance(Features())
+    elsewhere = _on(term.features, torch.device("meta"))  # a device that every machine has
+    assert {weight.device.type for weight in elsewhere.parameters()} == {"meta"}
+    assert {weight.device.type for weight in term.features.parameters()} == {"cpu"}
+    assert term.for_items(photographs(1).double(), (1,)).features is term.features
+
+
+def test_the_residual_is_of_the_features_and_none_is_compared_with_the_noise():
+    y = photographs(2).double()
+    term = FeatureDistance(Features()).for_items(y, (2,))
+    z = y.flip(-1)
+    torch.testing.assert_close(term.residual(z, y), (2 * term.value(z, y)).sqrt())
+    torch.testing.assert_close(term.residual(torch.zeros_like(y), y), y.flatten(1).norm(dim=1))
+
+    prior = recon.prior("dip", filters=(8, 16), skip=0, depth=8)
+    noisy = y[0] + 0.05 * torch.randn(SIDE, SIDE, dtype=y.dtype, generator=torch.Generator().manual_seed(3))
+    problem = recon.Problem(Identity((SIDE, SIDE)), noisy, prior=prior, fidelity=FeatureDistance(Features()))
+    least_squares = recon.Problem(Identity((SIDE, SIDE)), noisy, prior=prior)
+    assert "tau=" in repr(recon.DIP().stop_for(least_squares))  # its level can be estimated
+    assert "tau" not in repr(recon.DIP().stop_for(problem))
+    for rule in (recon.Discrepancy(), recon.MovingVariance(burn_in=0, tau=1.15)):
+        with pytest.raises(ValueError, match=r"residual of fidelity 'features' is not known.*without tau"):
+            recon.solve(Identity((SIDE, SIDE)), prior, noisy, fidelity=FeatureDistance(Features()), stop=rule)
+    with pytest.raises(ValueError, match="weight of TotalVariation beside a generator cannot be found"):
+        recon.solve(
+            Identity((SIDE, SIDE)), prior + recon.prior("tv"), noisy, fidelity=FeatureDistance(Features())
+        )
+    with pytest.raises(TypeError, match="no noise level of the data belongs"):
+        FeatureDistance(Features()).with_noise_level(0.1)
+
+
+class Means(nn.Module):
+    """Of squares in the upper half: most of the image is not seen."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.avg_pool2d(images[:, : SIDE // 2], 4)
+
+
+def test_early_stopping_fires_although_the_image_is_never_near_the_data():
+    prior = recon.prior("dip", filters=(8, 16), skip=0, depth=8)
+    y = photographs(1)[0] + 0.05 * torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+    solver, op = recon.DIP(iterations=500, lr=0.02), Identity((SIDE, SIDE))
+    solution = recon.solve(op, prior, y, fidelity=FeatureDistance(Means()), solver=solver)
+    assert solution.reasons[0].startswith("MovingVariance"), solution.reasons
+    noise = recon.Problem(op, y).noise_norm
+    assert float((solution.image - y).norm() / noise) > 1.5  # 1.15 would have been asked for
+
+
+@pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
+def test_what_was_compared_is_explained():
+    prior = recon.prior("dip", filters=(8, 16), skip=0, depth=8)
+    term = FeatureDistance(VGG19("random", layer=1))
+    solution = recon.solve(
+        Identity((SIDE, SIDE)), prior, photographs(1)[0], fidelity=term, solver="dip:iterations=3"
+    )
+    told = solution.explain()
+    assert "the counts" not in told
+    assert "what noise leaves of this data term's residual is not known" in told
+    assert "between what a network sees in predicted and in measured data" in told
+    assert "recon_origin" not in told
+
+
 @pytest.mark.parametrize(
     ("solver", "message"),
     [
@@ -71,11 +165,17 @@ def test_an_image_is_found_from_its_features():
         ("pdhg", "needs a proximal map of the data term"),
         ("fista", "'features' has not"),
         ("hqs", "quadratic data terms only, got 'features'"),
+        ("red", "quadratic data terms only, got 'features'"),
+        ("splitting", "needs a proximal map of the data term"),
+        ("feedforward", "inverts the data themselves, which fidelity 'features' does not compare"),
+        ("direct", "inverts the data themselves, which fidelity 'features' does not compare"),
+        ("auto", "use solver='dip' with a generator"),
     ],
 )
 def test_solvers_that_cannot_fit_it_say_so(solver, message):
     term = FeatureDistance(VGG19("random", layer=1))
-    prior = {"fista": "nonnegative", "hqs": "wavelet_denoiser"}.get(solver, "tv:weight=0.1")
+    denoiser = dict.fromkeys(("hqs", "red", "splitting", "feedforward"), "wavelet_denoiser:weight=1")
+    prior = {"fista": "nonnegative", "direct": None, "auto": None, **denoiser}.get(solver, "tv:weight=0.1")
     with pytest.raises(ValueError, match=message):
         recon.solve(Identity((SIDE, SIDE)), prior, photographs(1)[0], fidelity=term, solver=solver)
 
@@ -83,6 +183,10 @@ def test_solvers_that_cannot_fit_it_say_so(solver, message):
 def test_what_cannot_be_compared_or_stored_is_refused(tmp_path):
     with pytest.raises(TypeError, match=r"those of a torch\.nn\.Module, got str"):
         FeatureDistance("vgg")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"AdaptiveAvgPool3d makes features of shape \(1, 1, 1\) of 2 images"
+    ):
+        FeatureDistance(nn.AdaptiveAvgPool3d(1)).for_items(photographs(2), (2,))  # over the items too
     term = FeatureDistance(VGG19("random", layer=1))
     with pytest.raises(ValueError, match="those of a blank image"):
         recon.Problem(Identity((SIDE, SIDE)), torch.zeros(SIDE, SIDE), fidelity=term)

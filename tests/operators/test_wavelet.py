@@ -38,6 +38,17 @@ def test_undecimated_it_is_the_normalised_stationary_transform_of_pywavelets(wav
     assert np.allclose(Wavelet((16, 32), wavelet, 2)(x).numpy(), np.stack(expected), atol=1e-13)
 
 
+@pytest.mark.parametrize("decimated", [True, False])
+@pytest.mark.parametrize("wavelet", WAVELETS)
+@pytest.mark.parametrize("shape", [(16,), (16, 24), (8, 16, 12)], ids=str)
+def test_the_inverse_can_be_differentiated(shape, wavelet, decimated):
+    """It is linear: the gradient of <w, W^+ y> in y is its adjoint at w, and W^+ = W^H."""
+    operator, w = Wavelet(shape, wavelet, 2, decimated), random(2, *shape)
+    y = random(2, *operator.range_shape, seed=1).requires_grad_()
+    (gradient,) = torch.autograd.grad((w * operator.pinv(y)).sum(), y)
+    assert torch.allclose(gradient, operator(w), atol=1e-13)  # as above
+
+
 @given(shapes, st.sampled_from(WAVELETS), st.integers(1, 2), st.booleans(), st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
 def test_the_frame_is_tight_for_images_of_any_size(shape, wavelet, levels, is_complex, seed):
