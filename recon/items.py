@@ -13,10 +13,10 @@ from torch import Tensor
 from recon.checkpoint import SearchCheckpoint, holds_run
 from recon.groups import Group, Solved
 from recon.problem import Problem
+from recon.range_checks import warn_of_other_unit
 from recon.runner import STOPPED, Snapshot, run
 from recon.solvers.algorithm import Algorithm, looks_at
 from recon.stopping import Progress, StoppingRule, TimeLimit
-from recon.value_ranges import warn_of_other_unit
 from recon.weight import Watch, WeightChoice
 
 
