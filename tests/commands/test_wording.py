@@ -60,7 +60,7 @@ def test_keywords_become_options(python: str, typed: str) -> None:
     [
         (["--prior", "tv", "--solver", "hqs"], "use --solver admm"),
         (["--prior", "tv", "--iterations", "1", "--explain"], "more iterations (--iterations N)"),
-        (["--prior", "drunet", "--image-range", "0,255", "--iterations", "1"], "here perhaps --image-range"),
+        (["--prior", "drunet", "--image-range", "5,6", "--iterations", "1"], "here perhaps --image-range"),
         (["--prior", "tv", "--prior", "l1", "--weight", "2"], "tv:weight=1e-3 + l1:weight=1e-4"),
         (["--prior", "drunet", "--weight", "lcurve"], "choose --weight auto or"),
         (["--prior", "tv", "--memory", "1kB"], "give --memory"),
