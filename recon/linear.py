@@ -226,10 +226,7 @@ class LinearOperator(nn.Module):
 
         Kept until a buffer or parameter is changed, moved or replaced.
         """
-        contents = tuple(
-            (id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
-            for tensor in (*self.buffers(), *self.parameters())
-        )
+        contents = state_of([*self.buffers(), *self.parameters()])
         if self._cached_norm is None or self._cached_norm[0] != contents:
             with torch.no_grad():
                 self._cached_norm = (contents, float(self._norm()))
@@ -502,6 +499,13 @@ def _checked_shape(shape: Sequence[int], name: str) -> Shape:
     if not values or any(side < 1 for side in values):
         raise ValueError(f"{name} must be one or more positive integers, got {tuple(shape)}")
     return values
+
+
+def state_of(tensors: Sequence[Tensor]) -> tuple[tuple[int, ...], ...]:
+    """Which tensors these are, where they lie and how often they were changed: the same while nothing is."""
+    return tuple(
+        (id(tensor), tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors
+    )
 
 
 def _second_difference_noise(y: Tensor, operator: LinearOperator) -> Tensor:

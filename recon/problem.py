@@ -234,7 +234,12 @@ class Problem:
         elsewhere, and where W is but the metric in which A x is split. The last one is kept: it is asked for in
         every iteration, and most of them have the penalties of the one before.
         """
-        return self.kept_inverse.get(rho, maps, lambda: data_inverse(self, rho, maps))
+        return self.kept_inverse.get(
+            rho,
+            [self.operator, *maps],
+            lambda penalties: data_inverse(self, penalties, maps),
+            self.item_fidelity.weights,
+        )
 
     @cached_property
     def kept_inverse(self) -> KeptInverse:
