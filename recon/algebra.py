@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from recon.linear import Field, LinearOperator, ShapeError, Step
+from recon.linear import Field, LinearOperator, ShapeError, Step, second_difference_noise
+from recon.subsets import Subset
 
 
 class Combination(LinearOperator):
@@ -297,12 +298,47 @@ class Restricted(Combination):
         return self.operator.norm()
 
     def _pinv(self, y: Tensor, **options: Any) -> Tensor:
-        return self.operator.pinv(self.mask * y, **options)
+        """The mean of the direct reconstructions of the subsets that stay whole, else A^+ M y."""
+        kept = self._kept_subsets()
+        if not kept:
+            return self.operator.pinv(self.mask * y, **options)
+        sizes = [math.prod(part.operator.range_shape) for part in kept]
+        images = (part.operator.pinv(part.of(y), **options) for part in kept)
+        return _add(image * (size / sum(sizes)) for image, size in zip(images, sizes, strict=True))
+
+    def _kept_subsets(self) -> list[Subset]:
+        """The operator's subsets that the mask is made of; none where it is not."""
+        mask = self.mask.bool().expand(self.range_shape)
+        for axis in range(mask.ndim):
+            lines = mask.movedim(axis, 0).flatten(1)
+            period = _period(lines[:, 0])
+            if period is None or not bool((lines == lines[:, :1]).all()):
+                continue
+            try:
+                parts = self.operator.subsets(period)
+            except (TypeError, ValueError):  # it has none, or along another axis
+                continue
+            shares = [(part, part.of(mask)) for part in parts]
+            if all(bool(share.all()) or not bool(share.any()) for _, share in shares):
+                return [part for part, share in shares if bool(share.all())]
+        return []
 
     @property
     def sample_mask(self) -> Tensor:
         """The mask."""
         return self.mask
+
+    def noise_level(self, y: Tensor) -> Tensor:
+        """As `LinearOperator.noise_level`, from the samples that stay."""
+        return second_difference_noise(y, self, f"masked {type(self.operator).__name__}")
+
+
+def _period(kept: Tensor) -> int | None:
+    """After how many places, at most half of all, a pattern repeats itself; None if it does not, or is all one."""
+    if bool(kept.all()):
+        return None
+    periods = (step for step in range(2, len(kept) // 2 + 1) if torch.equal(kept[step:], kept[:-step]))
+    return next(periods, None)
 
 
 def checked_samples(operator: LinearOperator, mask: Tensor) -> Tensor:

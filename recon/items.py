@@ -13,10 +13,10 @@ from torch import Tensor
 from recon.checkpoint import SearchCheckpoint, holds_run
 from recon.groups import Group, Solved
 from recon.problem import Problem
+from recon.range_checks import warn_of_other_unit
 from recon.runner import STOPPED, Snapshot, run
 from recon.solvers.algorithm import Algorithm, looks_at
 from recon.stopping import Progress, StoppingRule, TimeLimit
-from recon.value_ranges import warn_of_other_unit
 from recon.weight import Watch, WeightChoice
 
 
@@ -49,7 +49,7 @@ class ItemSolver:
         before = group.seconds_before if group.first else time.perf_counter() - self.began
         file = None if self.checkpoint is None else group.file(self.checkpoint)
         if not group.first:
-            warn_of_other_unit(problem)
+            warn_of_other_unit(problem, group.of)
         state, rounds, ended = None, [], group.ended
         if not ended and searches_weight(self.algorithm, problem) and not (file and holds_run(file)):
             self._tell(group, 0, "search for the weight")

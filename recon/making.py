@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator as operator_module
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,8 @@ def prior(name: Any, /, **arguments: Any) -> Prior:
     """A prior by name, as `operator`; or a trained one from its folder: ``recon.prior("model/")``.
 
     A path is what names a folder or a file that is there, or ends in ``/``; ``"model/:weight=0.1"`` has arguments.
-    Names joined by ``+`` are summed: ``"tv:weight=1e-3 + wavelet"``.
+    Names joined by ``+`` are summed: ``"tv:weight=1e-3 + wavelet"``; a folder with one in its name is written
+    ``"learned:folder='a+b' + tv"`` there.
 
     Raises:
         FileNotFoundError, recon.learned.ModelError: there is no such model, or it does not fit.
@@ -49,7 +51,17 @@ def prior(name: Any, /, **arguments: Any) -> Prior:
                 f"{', '.join(arguments)} beside the sum {name!r}: say of which prior, as in "
                 f"{several[0].partition(':')[0]}:{next(iter(arguments))}=... + {several[1]}"
             )
-        return sum_of([prior(one) for one in several])
+        try:
+            return sum_of([prior(one) for one in several])
+        except (registry.UnknownNameError, FileNotFoundError) as error:
+            if (folder := _torn_folder(name)) is None:
+                raise
+            written = f"in a sum, write learned:folder={folder!r}"
+            if (Path(folder) / "card.json").is_file():
+                raise SpecError(f"the folder {folder} has a '+' in its name: {written}") from None
+            raise type(error)(
+                f"there is no trained model in {folder} ({written}), and as a sum: {error}"
+            ) from None
     if isinstance(name, str) and "," in name.partition(":")[0] and not Path(name).exists():
         raise SpecError(
             f"{name!r} is no name: priors are summed by '+', as in '{' + '.join(name.split(','))}'"
@@ -76,6 +88,12 @@ def summands(text: str) -> list[str]:
     if (Path(text.partition(":")[0]) / "card.json").is_file():
         return [text]
     return split_sum(text)
+
+
+def _torn_folder(text: str) -> str | None:
+    """The path in a sum whose ``+``, without spaces beside it, may be part of it: ``"a/b+c/:weight=1 + tv"``."""
+    found = re.search(r"(?<!\S)[^\s:'\"]+\+[^\s:'\"]+", text)
+    return None if found is None or not re.search(r"[/\\]", found[0]) else found[0]
 
 
 def _model_path(name: str) -> tuple[str, dict[str, Any]] | None:

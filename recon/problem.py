@@ -18,7 +18,7 @@ from recon.priors import Denoiser, Functional, Generator, Prior
 from recon.terms import Term
 from recon.values import as_numbers, interpolated
 
-DEPENDS_ON_DATA = ("start", "image_norm", "backprojection", "normal_norm")
+DEPENDS_ON_DATA = ("direct", "start", "image_norm", "backprojection", "normal_norm")
 """What a `Problem` keeps once it was computed and must forget where the data change."""
 
 
@@ -185,9 +185,14 @@ class Problem:
         )
 
     @cached_property
+    def direct(self) -> Tensor:
+        """The operator's direct reconstruction."""
+        return self.operator.pinv(self.usable_data)
+
+    @cached_property
     def start(self) -> Tensor:
         """The image to start from: x0, or the operator's direct reconstruction."""
-        return self.operator.pinv(self.usable_data) if self.x0 is None else self.x0.clone()
+        return self.direct if self.x0 is None else self.x0.clone()
 
     @cached_property
     def image_norm(self) -> Tensor:
@@ -195,8 +200,8 @@ class Problem:
         size = torch.linalg.vector_norm(self.start.flatten(1), dim=1)
         if bool((size > 0).all()):
             return size
-        direct = self.operator.pinv(self.usable_data).flatten(1)
-        return torch.where(size > 0, size, torch.linalg.vector_norm(direct, dim=1).nan_to_num(0, 0, 0))
+        direct = torch.linalg.vector_norm(self.direct.flatten(1), dim=1)
+        return torch.where(size > 0, size, direct.nan_to_num(0, 0, 0))
 
     @cached_property
     def backprojection(self) -> Tensor:
@@ -229,7 +234,12 @@ class Problem:
         elsewhere, and where W is but the metric in which A x is split. The last one is kept: it is asked for in
         every iteration, and most of them have the penalties of the one before.
         """
-        return self.kept_inverse.get(rho, maps, lambda: data_inverse(self, rho, maps))
+        return self.kept_inverse.get(
+            rho,
+            [self.operator, *maps],
+            lambda penalties: data_inverse(self, penalties, maps),
+            self.item_fidelity.weights,
+        )
 
     @cached_property
     def kept_inverse(self) -> KeptInverse:
@@ -340,6 +350,7 @@ class Problem:
             "x0",
             "reference",
             "strength",
+            "direct",
             "start",
             "image_norm",
             "backprojection",

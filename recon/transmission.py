@@ -150,12 +150,16 @@ class Poisson(PWLS):
         return (self.photons * torch.exp(-z) + counted * z - least).flatten(1).sum(1)
 
     def residual(self, z: Tensor, y: Tensor) -> Tensor:
-        """sqrt(sum_j (N_j - m_j)^2 / m_j), m = b exp(-z): Pearson's statistic; noise makes it 1 a ray at any count.
+        """sqrt(sum_j (N_j - m_j)^2 / max(m_j, 0.1)), m = b exp(-z): Pearson's statistic where 0.1 counts are expected.
 
-        Of the logarithm of few counts noise makes more or less: rays that no photon passed stand out.
+        There noise makes it 1 a ray, squared and in the mean, at any count; below, 10 m_j: next to nothing, as such
+        rays tell next to nothing. Of the logarithm of few counts noise makes more or less: rays that no photon passed
+        stand out. Images that are far off, z below -44 in float32, count as if they ended there.
         """
-        expected = self.photons * torch.exp(-z)
-        squares = (self._counted(y) - expected).square() / expected.clamp_min(_LEAST_EXPECTED)
+        farthest = 0.5 * math.log(torch.finfo(z.dtype).max)  # the sum of what is expected must stay finite
+        expected = self.photons * torch.exp((-z).clamp_max(farthest))
+        deviations = (self._counted(y) - expected) / expected.clamp_min(_LEAST_EXPECTED).sqrt()
+        squares = deviations.square()
         return squares.flatten(1).sum(1).sqrt()
 
     def gradient(self, z: Tensor, y: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """What is said in Python's terms, in those of the command line: ``image_range=(0, 1)`` is ``--image-range 0,1`` there.
 
 Errors, warnings and explanations come from functions that Python calls too, and from plugins. They name a setting as a
-keyword; where the command has an option of that name, it is shown as the option.
+keyword; where the command has an option of that name, it is shown as the option. Keywords inside paths and addresses,
+and those whose value is Python's alone (a call, a dictionary), stay as they are.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ _KEYWORD = re.compile(rf"(?<![\w.:,'\"])(?P<name>[a-z]\w*)=(?P<value>{_VALUE})")
 _ARGUMENT = re.compile(
     rf"\b(?:{'|'.join(KINDS)}) [\w/.-]+: $"
 )  # "prior tv: weight='x' ...": of an item, no option
+_IN_A_PATH = re.compile(r"[/\\?&]\S*$")
+"""What stands before the keywords of "runs/seed=3" and "https://a.b/x?seed=3"."""
+_FILE_OR_PYTHON = re.compile(r"(?!['\"(\[])\S*(?:[/\\]|\.[A-Za-z]\w*$)|[(\[].*(?:\w\(|\{)")
+"""Values such as 0.01/x, 0.01.h5, config.weight and [CG()]."""
+_GOES_ON = tuple("([{/\\=")
+"""What follows a value that is the beginning of a call, an index, a path, a comparison."""
 
 _PYTHON_ONLY = (
     (r'fidelity=\("gaussian", \{"noise_level": ([^{}]*)\}\)', r"noise_level=\1"),
@@ -30,6 +37,10 @@ _PYTHON_ONLY = (
     (r"\bany_operator=True when you load it", "FOLDER/:any_operator=true"),
     (r"\blr=\[0\.001, 0\.01\]", "--vary lr=0.001,0.01"),
     (r"\bresume=False(?: \(--anew\))?", "anew=True"),
+    (
+        r"say which, data=Measurements\(y\) or data=Images\(x, 'images'\), both from recon\.training",
+        "give problem files, as recon simulate writes them, which say what is data and what is image",
+    ),
 )
 """What has no keyword of the option's name."""
 
@@ -53,6 +64,12 @@ def as_typed(text: str, options: Options) -> str:
         name, value = found["name"], found["value"]
         before = text[: found.start()]
         if name not in options or _ARGUMENT.search(before) or _in_a_call(before):
+            return found[0]
+        if (
+            _IN_A_PATH.search(before)
+            or _FILE_OR_PYTHON.match(value)
+            or text.startswith(_GOES_ON, found.end())
+        ):
             return found[0]
         option, metavar = options[name]
         if value in ("None", "False"):

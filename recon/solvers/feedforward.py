@@ -14,11 +14,11 @@ from recon.linear import Identity
 from recon.parameters import Param
 from recon.priors import Denoiser, Functional, Prior
 from recon.problem import Problem
+from recon.range_checks import check_trained_range
 from recon.solvers.algorithm import refuse_generator, refuse_unseen_data_term
 from recon.solvers.direct import DirectState, Done
 from recon.stopping import StoppingRule
 from recon.terms import Term
-from recon.value_ranges import check_trained_range
 
 
 class Feedforward:

@@ -9,7 +9,9 @@ import torch
 
 import recon
 from recon.cli import main
-from recon.learned import ModelError
+from recon.learned import LearnedPrior, ModelError
+from recon.model_files import save_model
+from recon.specs import SpecError
 
 pytestmark = pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
 
@@ -79,3 +81,31 @@ def test_numbers_and_folders_keep_their_plus(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "noise+blur" / "card.json").write_text("{}")
     with pytest.raises(ModelError, match=r"noise\+blur"):
         recon.prior("noise+blur:weight=1")
+
+
+@pytest.mark.parametrize(
+    "name", ["models/a+b", "models/a+b/", "models/a+b/:weight=0.1 + tv", "tv + models/a+b"]
+)
+def test_a_folder_with_a_plus_that_is_not_there_is_named_whole(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        LookupError, match=r"no trained model in models/a\+b/? \(in a sum, write learned:folder="
+    ):
+        recon.prior(name)
+    with pytest.raises(LookupError, match="^unknown prior 'tvv'; did you mean 'tv'"):
+        recon.prior("tvv + wavelet")
+
+
+def test_a_folder_with_a_plus_is_written_in_quotes_in_a_sum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = recon.registry.make("network", "unet", channels=2, levels=2)
+    save_model(LearnedPrior(network, weight=1.0), "models/a+b")
+    with pytest.raises(SpecError, match=r"write learned:folder='models/a\+b/'"):
+        recon.prior("models/a+b/ + nonnegative")
+    learned, nonnegative = recon.prior("learned:folder='models/a+b/',weight=0.5 + nonnegative").members
+    assert isinstance(learned, LearnedPrior) and learned.weight == 0.5
+    assert type(nonnegative).__name__ == "NonNegative"

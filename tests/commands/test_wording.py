@@ -48,10 +48,40 @@ OPTIONS = {
         ("'tv:weight=1e-3 + l1:weight=1'", "'tv:weight=1e-3 + l1:weight=1'"),
         ("give x0=...", "give x0=..."),
         ("a sweep needs a solver: solver='dip'", "a sweep needs a solver: --solver dip"),
+        (
+            "may be images or data: say which, data=Measurements(y) or data=Images(x, 'images'), both from "
+            "recon.training",
+            "may be images or data: give problem files, as recon simulate writes them, which say what is data and "
+            "what is image",
+        ),
     ],
 )
 def test_keywords_become_options(python: str, typed: str) -> None:
     assert as_typed(python, OPTIONS) == typed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cannot open lr=0.01/seed=3/scan.h5",
+        "cannot open weight=0.1/scan.h5",
+        "cannot open weight=0.1.h5: No such file or directory",
+        "runs/weight=3/problem.h5",
+        r"cannot open C:\runs\weight=3\problem.h5",
+        r"weight=0.1\problem.h5",
+        "no answer from https://a.b/x?weight=3&patch=4",
+        "give solver=recon.CG(tolerance=1e-3)",
+        "give weight=torch.tensor(0.1)",
+        "give weight=config.weight",
+        "give weight=[exp(1), 2]",
+        "give weight=({'tv': 1}, 2)",
+        "give weight={'tv': 1}",
+        "where weight=f(x, patch=2)",
+        "where weight==3",
+    ],
+)
+def test_paths_addresses_and_python_stay(text: str) -> None:
+    assert as_typed(text, OPTIONS) == text
 
 
 @pytest.mark.filterwarnings("default")
@@ -60,7 +90,7 @@ def test_keywords_become_options(python: str, typed: str) -> None:
     [
         (["--prior", "tv", "--solver", "hqs"], "use --solver admm"),
         (["--prior", "tv", "--iterations", "1", "--explain"], "more iterations (--iterations N)"),
-        (["--prior", "drunet", "--image-range", "0,255", "--iterations", "1"], "here perhaps --image-range"),
+        (["--prior", "drunet", "--image-range", "5,6", "--iterations", "1"], "here perhaps --image-range"),
         (["--prior", "tv", "--prior", "l1", "--weight", "2"], "tv:weight=1e-3 + l1:weight=1e-4"),
         (["--prior", "drunet", "--weight", "lcurve"], "choose --weight auto or"),
         (["--prior", "tv", "--memory", "1kB"], "give --memory"),

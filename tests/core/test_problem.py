@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -574,11 +575,76 @@ def test_the_preconditioner_is_made_once_for_the_same_penalties() -> None:
     assert made == [2.0, 6.0, 2.0]
     problem.preconditioner([step], [recon.Identity((N,))])
     problem.select(torch.tensor([1])).preconditioner([step[:1]], maps)
-    pickle.loads(pickle.dumps(problem.kept_inverse)).get([step], maps, lambda: made.append(-1.0))
+    pickle.loads(pickle.dumps(problem.kept_inverse)).get([step], maps, lambda _: made.append(-1.0))
     learned = step.clone().requires_grad_()
     for _ in range(2):
         problem.preconditioner([learned], maps)
     assert made == [2.0, 6.0, 2.0, 2.0, 2.0, -1.0, 2.0, 2.0]
+
+
+def test_a_kept_preconditioner_sees_changes_in_place() -> None:
+    """Of the penalties, of a buffer of the operator or of a map, and of the weights of the samples."""
+
+    class Known(Matrix):
+        def preconditioner(self, rho, terms):  # type: ignore[no-untyped-def]
+            scale = self.matrix.abs().max() + terms[0].matrix.abs().max() + rho[0]
+            return lambda residual: residual / scale
+
+    weights = torch.full((2, M), 3.0)
+    fidelity = ("gaussian", {"weights": weights})
+    problem = recon.Problem(Known(random(M, N)), random(2, M), fidelity=fidelity)
+    maps, rho, ones = [Matrix(random(M, N))], torch.full((2, 1), 2.0), torch.ones(2, N)
+    for changed in (rho, problem.operator.matrix, maps[0].matrix, problem.item_fidelity.weights):
+        before = problem.preconditioner([rho], maps)
+        assert before is not None and problem.preconditioner([rho], maps) is before
+        was = before(ones)
+        changed.mul_(2)
+        after = problem.preconditioner([rho], maps)
+        assert after is not None and after is not before
+        fresh = problem.select(torch.arange(2)).preconditioner([rho], maps)
+        assert fresh is not None
+        torch.testing.assert_close(after(ones), fresh(ones), rtol=0, atol=0)
+        torch.testing.assert_close(before(ones), was, rtol=0, atol=0)
+
+
+def test_a_preconditioner_kept_while_gradients_were_off_serves_when_they_are_on() -> None:
+    class Known(Matrix):
+        def preconditioner(self, rho, terms):  # type: ignore[no-untyped-def]
+            scale = 1 + rho[0]
+            return lambda residual: residual / scale
+
+    problem, maps = recon.Problem(Known(random(M, N)), random(2, M)), [recon.Identity((N,))]
+    with torch.inference_mode():
+        made = problem.preconditioner([torch.full((2, 1), 1.0)], maps)
+    rho = torch.full((2, 1), 1.0)
+    inverse = problem.preconditioner([rho], maps)
+    assert inverse is not None and inverse is made
+    residual = torch.ones(2, N, requires_grad=True)
+    inverse(residual).square().sum().backward()
+    torch.testing.assert_close(residual.grad, torch.full((2, N), 0.5))
+
+
+def test_threads_that_share_a_problem_get_the_preconditioner_of_their_penalties() -> None:
+    """Another thread asks for its own while this one compares its penalties with those that are kept."""
+
+    class Known(Matrix):
+        def preconditioner(self, rho, terms):  # type: ignore[no-untyped-def]
+            return lambda residual: residual / float(rho[0])
+
+    class Slow(float):
+        def __eq__(self, other: object) -> bool:
+            threads.submit(problem.preconditioner, [4.0], maps).result(10)
+            return float(self) == other
+
+        __hash__ = float.__hash__
+
+    problem, maps = recon.Problem(Known(random(M, N)), random(2, M)), [recon.Identity((N,))]
+    ones = torch.ones(2, N)
+    problem.preconditioner([2.0], maps)
+    with ThreadPoolExecutor(1) as threads:
+        inverse = problem.preconditioner([Slow(2.0)], maps)
+    assert inverse is not None
+    torch.testing.assert_close(inverse(ones), ones / 2)
 
 
 def test_repr_names_operator_prior_and_data_term() -> None:

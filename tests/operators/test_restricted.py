@@ -60,6 +60,48 @@ def test_one_coil_keeps_its_closed_form():
 
 
 @pytest.mark.parametrize(
+    ("kind", "every"), [("ct_parallel", 2), ("ct_parallel", 3), ("ct_fan", 2), ("ct_cone", 2)]
+)
+def test_whole_views_that_stay_are_reconstructed_as_a_scan_of_their_own(kind, every):
+    """A disc of ones has a mean of one whichever part of the views stays; zeros for the others halve it."""
+    side = 32
+    axis = torch.linspace(-1, 1, side)
+    disc = (axis[:, None] ** 2 + axis**2 < 0.6).float()
+    shape, more = (side, side), {}
+    if kind != "ct_parallel":
+        more = {"source_origin": 500.0, "origin_detector": 500.0}
+    if kind == "ct_cone":
+        shape, disc = (8, side, side), disc.expand(8, side, side).contiguous()
+    op = recon.operator(kind, shape=shape, angles=60, **more)
+    views = op.subsets(60)[0].rows.index(slice(0, None, 60))
+    for drop in (lambda place: place % every == 0, lambda place: place % every > 0):
+        line = drop(torch.arange(60)).float()
+        mask = line.reshape([60 if here == views else 1 for here in range(len(op.range_shape))])
+        image = op.restricted(mask).pinv(mask * op(disc))
+        inside = disc.bool() if disc.ndim == 2 else disc.bool() & (torch.arange(8)[:, None, None] == 4)
+        whole = op.pinv(op(disc))[inside].mean()
+        assert float(image[inside].mean()) == pytest.approx(float(whole), rel=0.02)  # streaks of fewer views
+
+
+def test_other_masks_of_views_reconstruct_data_with_zeros():
+    op = OPERATORS["views"]()
+    y = torch.ones(op.range_shape)
+    for line in ([1, 1, 1, 0, 0, 0], [1, 0, 1, 1, 0, 0]):
+        mask = torch.tensor(line).float()[:, None]
+        torch.testing.assert_close(op.restricted(mask).pinv(y), op.pinv(mask * y))
+    mask = (
+        torch.arange(op.range_shape[1]) % 2
+    ).float()  # of detector elements: they are no scan of their own
+    torch.testing.assert_close(op.restricted(mask).pinv(y), op.pinv(mask * y))
+
+
+def test_a_noise_level_that_cannot_be_estimated_names_the_operator():
+    op = recon.Identity((4, 2)).restricted(torch.ones(4, 2))
+    with pytest.raises(ValueError, match="noise level of masked Identity data"):
+        op.noise_level(torch.ones(1, 4, 2))
+
+
+@pytest.mark.parametrize(
     ("mask", "message"),
     [
         (torch.full((SIDE, SIDE), 0.5), "1 where they stay and 0 elsewhere"),

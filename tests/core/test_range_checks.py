@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +74,8 @@ def test_another_unit_is_warned_of(kind: str, unit: str, said: str) -> None:
     text = str(next(w.message for w in caught if w.category is RuntimeWarning))
     image = image_in(unit)
     assert f"image_range=({low:g}, {high:g})" in text
+    darker = UNITS[unit][1] < high  # no range is proposed for an image that may be dark
+    assert ("here perhaps image_range=(" in text) != darker
     assert f"from {float(image.min()):.3g} to {float(image.max()):.3g}" in text
 
 
@@ -83,15 +86,6 @@ def test_the_image_s_own_unit_is_not(kind: str, unit: str) -> None:
     low, high = UNITS[unit]
     solve(kind, unit, (low, high))
     solve(kind, unit, (low - (high - low), high + (high - low)))  # a generous one: the scanner's, the file's
-
-
-@pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
-def test_noise_and_streaks_are_no_other_unit() -> None:
-    axis = torch.linspace(-1, 1, 32)
-    disc = 0.02 * (axis[:, None] ** 2 + axis**2 < 0.6).float()
-    ct = recon.operator("ct_parallel", shape=(32, 32), angles=8)
-    y = ct.measure(disc, noise=recon.noise("poisson", photons=30), seed=0)
-    recon.solve(ct, Identical(weight=1e-3), y, image_range=(0.0, 0.02), stop=ONCE)
 
 
 @pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
@@ -126,3 +120,76 @@ def test_a_complex_image_is_judged_by_its_magnitude() -> None:
         solver=recon.ADMM(),
         stop=ONCE,
     )
+
+
+def told_of(image: Tensor, image_range: tuple[float, float], **given: Any) -> list[str]:
+    """The warnings that solving for the image itself gives."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        recon.solve(
+            recon.Identity(SHAPE),
+            Identical(weight=1.0),
+            image,
+            image_range=image_range,
+            solver=recon.ADMM(),
+            stop=ONCE,
+            **given,
+        )
+    return [str(w.message) for w in caught if "does not fit" in str(w.message)]
+
+
+@pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
+def test_a_first_image_is_not_what_the_data_give() -> None:
+    """A common start of small noise says nothing of the image's unit; the data do, x0 given or not."""
+    start = 1e-3 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    assert told_of(image_in("0 to 1"), (0.0, 1.0), x0=start) == []
+    assert len(told_of(image_in("HU"), (0.0, 1.0), x0=image_in("0 to 1"))) == 1
+
+
+@pytest.mark.filterwarnings("ignore::recon.solving.ConvergenceWarning")
+def test_the_direct_reconstruction_is_made_once() -> None:
+    class Counting(recon.Identity):
+        made = 0
+
+        def _pinv(self, y: Tensor, **options: Any) -> Tensor:
+            type(self).made += 1
+            return super()._pinv(y, **options)
+
+    for start in (None, torch.zeros(SHAPE)):
+        Counting.made = 0
+        recon.solve(
+            Counting(SHAPE),
+            Identical(1.0),
+            image_in("0 to 1"),
+            image_range=(0, 1),
+            x0=start,
+            solver=recon.ADMM(),
+            stop=ONCE,
+        )
+        assert Counting.made == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "image_range"),
+    [
+        (0.4999, 0.5001, (0.0, 1.0)),  # flat
+        (0.0, 3.0, (0.0, 255.0)),  # dark
+        (-1000.0, -999.9, (-1000.0, 2000.0)),  # air
+        (0.0, 0.0, (0.0, 1.0)),
+    ],
+)
+def test_flat_and_dark_images_are_in_their_unit(
+    low: float, high: float, image_range: tuple[float, float]
+) -> None:
+    assert told_of(low + (high - low) * image_in("0 to 1"), image_range) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "image_range"),
+    [(-1000.0, 2000.0, (0.0, 1.0)), (0.0, 1.0, (0.0, 4000.0)), (0.0, 0.03, (0.0, 2000.0))],
+)
+def test_the_item_of_a_batch_is_named(low: float, high: float, image_range: tuple[float, float]) -> None:
+    right = image_range[0] + (image_range[1] - image_range[0]) * image_in("0 to 1")
+    batch = torch.stack([right, low + (high - low) * image_in("0 to 1"), right])
+    (text,) = told_of(batch, image_range)
+    assert "does not fit item 1 of the batch" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from recon.learned import LearnedPrior, ModelError
@@ -13,53 +14,68 @@ from recon.problem import Problem
 
 Range = tuple[float, float]
 
-OTHER_UNIT = 50.0
-"""A range so many times as wide as the values of the direct reconstruction is one in another unit, or so many times
-narrower than nine tenths of them: noise and streaks do not reach that far."""
+WIDER = 50.0
+"""Nine tenths of the direct reconstruction spread over so many times a range are values in another unit: noise and
+streaks do not reach that far."""
+DARKER = 100.0
+"""A range that reaches so many times as far from zero as the direct reconstruction is one in another unit: an image
+may be dark, or flat, in its own."""
 MOST_VALUES = 1_000_000
 """Of an image that are looked at."""
 TRAINED = 8.0
 """Images of one unit differ less in the width of their range."""
 
 
-def warn_of_other_unit(problem: Problem) -> None:
-    """Warn where a range of the image cannot be one in the unit of the problem, as far as its first image tells.
+def warn_of_other_unit(problem: Problem, items: int = 1) -> None:
+    """Warn where a range of the image cannot be one in the unit of the problem, as far as the data tell.
 
     Generators, denoisers and learned networks map the image to their own range of values by it: told a wrong one, a
-    network sees black, white or noise and makes of it what it can.
+    network sees black, white or noise and makes of it what it can. The data are asked by the direct reconstruction,
+    as a first image x0 may be anything.
 
     Args:
         problem: as it is solved.
+        items: of the whole batch, whose first ones the problem has.
     """
     told = list(_told(problem))
     if not told:
         return
-    values = problem.visible(problem.start)
-    low, high, most_low, most_high = _spread(values.abs() if values.is_complex() else values)
-    for prior, own, (least, most), said in told:
-        width = most - least
-        outside = (high < least) | (low > most)
-        tiny = (high > low) & (width > OTHER_UNIT * (high - low))
-        huge = most_high - most_low > OTHER_UNIT * width
-        wrong = (outside | tiny | huge).nonzero()
-        if not wrong.numel():
+    spread = torch.stack(_spread(problem.visible(problem.direct)), 1).tolist()
+    for prior, own, bounds, said in told:
+        mistakes = [_mistake(values, bounds) for values in spread]
+        item, wrong = next(((item, one) for item, one in enumerate(mistakes) if one), (0, None))
+        if wrong is None:
             continue
-        item = int(wrong[0])
-        whole = float(high[item] - low[item])
-        if bool(outside[item]):
-            why = "outside of it"
-        elif bool(tiny[item]):
-            why = f"1/{width / whole:.0f} as wide"
-        else:
-            why = f"{float(most_high[item] - most_low[item]) / width:.0f} times as wide"
+        values, advice = wrong
+        which = f"item {item} of the batch" if max(items, problem.items) > 1 else "this image"
         warnings.warn(
-            f"{said} does not fit this image: its direct reconstruction has values from {float(low[item]):.3g} to "
-            f"{float(high[item]):.3g}, {why}. {_name(prior)} works on values from {own[0]:g} to {own[1]:g}, to "
-            "which that range is mapped: give the image's own, in the unit of the problem, here perhaps "
-            f"image_range=({float(low[item]):.2g}, {float(high[item]):.2g})",
+            f"{said} does not fit {which}: its direct reconstruction has {values}. {_name(prior)} works on values "
+            f"from {own[0]:g} to {own[1]:g}, to which that range is mapped: {advice}",
             RuntimeWarning,
             stacklevel=5,
         )
+
+
+def _mistake(spread: list[float], bounds: Range) -> tuple[str, str] | None:
+    """What is wrong with the bounds for an image of such values (`_spread`), and what to do; None if nothing is."""
+    low, high, most_low, most_high = spread
+    least, most = bounds
+    width, reach, peak = most - least, max(abs(least), abs(most)), max(abs(low), abs(high))
+    values = f"values from {low:.3g} to {high:.3g}"
+    advice = (
+        "give the image's own, in the unit of the problem, here perhaps "
+        f"image_range=({float(f'{low:.2g}'):g}, {float(f'{high:.2g}'):g})"
+    )
+    if high < least or low > most:
+        return f"{values}, outside of it", advice
+    if most_high - most_low > WIDER * width:
+        return f"{values}, {(most_high - most_low) / width:.0f} times as wide", advice
+    if 0 < DARKER * peak < reach:
+        return (
+            f"{values}, and that range reaches {reach / peak:.0f} times as far from zero",
+            "if they are in another unit than the range, give the range in the unit of the problem",
+        )
+    return None
 
 
 def check_trained_range(prior: LearnedPrior, given: Range | None) -> None:
@@ -109,9 +125,11 @@ def _as_given(bounds: Range) -> str:
     return f"image_range=({bounds[0]:g}, {bounds[1]:g})"
 
 
-def _spread(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _spread(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Least and largest value of each item, and those between which nine tenths of its values lie; each ``(B,)``."""
-    flat = values.flatten(1).double()
+    flat = (images.abs() if images.is_complex() else images).flatten(1)
     some = flat[:, :: max(1, flat.shape[1] // MOST_VALUES)].sort(1).values
     last = some.shape[1] - 1
-    return flat.amin(1), flat.amax(1), some[:, round(0.05 * last)], some[:, round(0.95 * last)]
+    found = flat.amin(1), flat.amax(1), some[:, round(0.05 * last)], some[:, round(0.95 * last)]
+    low, high, most_low, most_high = (values.double() for values in found)
+    return low, high, most_low, most_high
