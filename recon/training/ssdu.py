@@ -30,7 +30,8 @@ class SSDU(Objective):
         minimise  sum over scans of  L(y_Lambda, A_Lambda f(y_Theta, A_Theta)),
         L(u, v) = |u - v|_2 / |u|_2 + |u - v|_1 / |u|_1,
 
-    the 1-norm being the sum of the magnitudes. A network that is unrolled sees the operator and the data of Theta, one
+    the 1-norm being the sum of the magnitudes; a scan that is zero on Lambda, such as a blank slice, counts as L = 0.
+    A network that is unrolled sees the operator and the data of Theta, one
     from images to images their direct reconstruction. The image is then corrected by the data that it was made of,
     x + A_Theta^+ (y_Theta - A_Theta x), as nothing else would hold it at the places that the network sees; networks
     that end with such a step of their own (their attribute ``ends_consistent``: MoDL, ADMM-Net) are left as they are.
@@ -164,14 +165,13 @@ class SSDU(Objective):
 
 
 def normalised_l1_l2(data: Tensor, predicted: Tensor) -> Tensor:
-    """|u - v|_2 / |u|_2 + |u - v|_1 / |u|_1 of each item ``(B, ...)``, real or complex: ``(B,)``."""
+    """|u - v|_2 / |u|_2 + |u - v|_1 / |u|_1 of each item ``(B, ...)``, real or complex: ``(B,)``; 0 where u = 0."""
     wanted, error = data.flatten(1), (data - predicted).flatten(1)
     total = wanted.new_zeros(len(wanted), dtype=wanted.abs().dtype)
     for order in (2, 1):
         size = torch.linalg.vector_norm(wanted, order, dim=1)
-        total = total + torch.linalg.vector_norm(error, order, dim=1) / size.clamp_min(
-            torch.finfo(size.dtype).tiny
-        )
+        weight = torch.where(size > 0, size.reciprocal(), 0.0)
+        total = total + weight * torch.linalg.vector_norm(error, order, dim=1)
     return total
 
 

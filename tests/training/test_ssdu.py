@@ -145,9 +145,26 @@ def test_the_network_never_sees_what_it_is_judged_by(coils):
     assert float(losses[1]) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_the_loss_of_nothing_measured_is_finite():
-    zero = torch.zeros(2, 3, dtype=torch.complex64)
-    assert normalised_l1_l2(zero, zero).tolist() == [0, 0]
+def test_the_loss_leaves_out_what_has_no_size():
+    u = torch.stack([torch.zeros(3), torch.tensor([3.0, 0, 4])]).to(torch.complex64)
+    v = torch.ones(2, 3, dtype=torch.complex64, requires_grad=True)
+    losses = normalised_l1_l2(u, v)
+    assert losses.tolist() == pytest.approx([0, 14**0.5 / 5 + 6 / 7])
+    losses.sum().backward()
+    assert not bool(v.grad[0].any()) and bool(v.grad[1].isfinite().all()) and bool(v.grad[1].any())
+
+
+def test_a_blank_scan_spoils_no_training():
+    op, rows = scanner(), []
+    y = measured(op, squares(6))
+    y[3] = 0
+    prior = train(
+        "unet:channels=4,levels=1", Measurements(y), op, lr=1e-2, batch=6, validation=Measurements(y),
+        callback=rows.append,
+    )  # fmt: skip
+    assert all(0 < row[name] < 10 for row in rows for name in ("loss", "held_out"))  # of order 1 + 1
+    image = recon.solve(op, prior, y[:1], image_range=(0, 1)).image
+    torch.testing.assert_close(op(image), y[:1], rtol=0, atol=1e-4)  # float32
 
 
 @pytest.mark.parametrize(
