@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from recon.loading import without_suffix
 from recon.training.setup import WATER, named_operator, takes_attenuation
 from recon.training.sources import Images, Pairs, Unpaired, as_source
 
@@ -21,8 +22,9 @@ def beside(
 
     Args:
         inputs: folder of degraded images, or of data measured by the operator; a subfolder is one patient.
-        targets: folder of the true images, their files called as those of the inputs but for the suffix; of unpaired
-            images those of the other kind, in files of any name.
+        targets: folder of the true images, their files called as those of the inputs but for the suffix
+            that a reader has (such as .nii and .nii.gz); of unpaired images those of the other kind, in files of any
+            name.
         unpaired: whether no input belongs to any target.
         op: the operator, or its name, which takes shape and pixel size from the true images; None for none. Where it
             is of CT and named, HU become 1/mm.
@@ -90,7 +92,7 @@ def _images(folder: str | Path, water: float | None) -> Images:
 
 
 def _by_name(source: Images) -> dict[str, list[int]]:
-    """Places of the slices of each file, by its path below the folder without the suffix.
+    """Places of the slices of each file, by its path below the folder without the suffix that its reader has.
 
     Raises:
         ValueError: two files of one name.
@@ -101,7 +103,7 @@ def _by_name(source: Images) -> dict[str, list[int]]:
     kept: dict[str, Path] = {}
     for place, (file, _) in enumerate(files.places):  # type: ignore[attr-defined]
         inside = file.relative_to(root) if root.is_dir() else Path(file.name)
-        name = inside.with_suffix("").as_posix()
+        name = without_suffix(inside).as_posix()
         if kept.setdefault(name, file) != file:
             raise ValueError(
                 f"{kept[name]} and {file} differ in their suffix alone: neither can be paired by name"

@@ -15,6 +15,7 @@ from small_trainings import squares
 
 import recon
 from recon.cli import main
+from recon.loading import without_suffix
 from recon.training import Pairs, beside
 
 NETWORK = "unet:channels=4,levels=2"
@@ -52,6 +53,33 @@ def test_files_are_paired_by_name_and_split_by_patient(folders: tuple[Path, Path
     for place in range(6):
         sample = source.sample(place)
         assert torch.equal(sample.input, NOISY[place]) and torch.equal(sample.target, CLEAN[place])
+
+
+def test_a_compressed_volume_belongs_to_a_plain_one(tmp_path: Path) -> None:
+    for folder, images, suffix in (("low", NOISY, ".nii.gz"), ("full", CLEAN, ".nii")):
+        (tmp_path / folder).mkdir()
+        for name, slices in (("p.1", images[:4]), ("p.2", images[4:])):
+            recon.save(tmp_path / folder / f"{name}{suffix}", slices, pixel_size=(1.0, 1.0, 1.0))
+    source, _ = beside(tmp_path / "low", tmp_path / "full")
+    assert len(source) == 6
+    noisy, clean = (recon.load(tmp_path / name).data for name in ("low/p.1.nii.gz", "full/p.1.nii"))
+    assert torch.equal(source.sample(1).input, noisy[1]) and torch.equal(source.sample(1).target, clean[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [
+        ("a/p1.nii.gz", "a/p1"),
+        ("p1.NII", "p1"),
+        ("1.2.840.5", "1.2.840.5"),
+        ("1.2.840.6", "1.2.840.6"),
+        ("1.2.840.5.dcm", "1.2.840.5"),
+        ("p.gz", "p.gz"),
+        ("patient", "patient"),
+    ],
+)
+def test_only_the_suffix_of_a_reader_is_no_part_of_a_name(name: str, bare: str) -> None:
+    assert without_suffix(Path(name)) == Path(bare)
 
 
 def test_the_command_trains_on_them_as_python_on_tensors(folders: tuple[Path, Path], tmp_path: Path) -> None:
