@@ -21,7 +21,8 @@ def beside(
     """What is trained on where inputs and targets lie apart, and the operator.
 
     Args:
-        inputs: folder of degraded images, or of data measured by the operator; a subfolder is one patient.
+        inputs: folder of degraded images, or of data measured by the operator, one scan or several in a file
+            ``(..., *range_shape)``; a subfolder is one patient.
         targets: folder of the true images, their files called as those of the inputs but for the suffix
             that a reader has (such as .nii and .nii.gz); of unpaired images those of the other kind, in files of any
             name.
@@ -38,10 +39,11 @@ def beside(
         if not Path(folder).exists():
             raise FileNotFoundError(f"there is no folder {folder}")
     water = WATER if takes_attenuation(op) else None
-    first, second = _images(inputs, water), _images(targets, water)
+    second = _images(targets, water)
     if unpaired:
-        return Unpaired(first, second), op
+        return Unpaired(_images(inputs, water), second), op
     operator = named_operator(op, second) if isinstance(op, str | tuple) else op
+    first = _images(inputs, water, None if operator is None else tuple(operator.range_shape))
     pairs = _Pairs(first, second, str(inputs), str(targets))
     measured = operator is not None and tuple(pairs[0][0].shape) == tuple(operator.range_shape)
     count = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
@@ -68,8 +70,8 @@ class _Pairs:
         for name, places in ours.items():
             if len(places) != len(theirs[name]):
                 raise ValueError(
-                    f"{name} holds {len(places)} slices in {inputs} and {len(theirs[name])} in {targets}: paired files "
-                    "hold as many"
+                    f"{name} holds {len(places)} slices or scans in {inputs} and {len(theirs[name])} in {targets}: "
+                    "paired files hold as many"
                 )
             self.mates += list(zip(places, theirs[name], strict=True))
         self.mates.sort()
@@ -82,8 +84,8 @@ class _Pairs:
         return self.first.items[own], self.second.items[other]
 
 
-def _images(folder: str | Path, water: float | None) -> Images:
-    source = as_source(Path(folder), water=water)
+def _images(folder: str | Path, water: float | None, item_shape: tuple[int, ...] | None = None) -> Images:
+    source = as_source(Path(folder), water=water, item_shape=item_shape)
     if not isinstance(source, Images):
         raise TypeError(
             f"{folder} holds problem files, which have references of their own: leave targets out"

@@ -122,6 +122,27 @@ def test_measured_data_are_known_by_their_shape(folders: tuple[Path, Path], tmp_
     assert recon.solve(ct, prior, ct(CLEAN[0])).image.shape == (16, 16)
 
 
+def test_data_of_several_coils_are_read_whole(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    _, full = folders
+    maps = torch.randn(4, 16, 16, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    mri = recon.operator("mri_cartesian", mask="random_2d:acceleration=2", coil_maps=maps)
+    kspace = mri(CLEAN.to(torch.complex64))
+    names = [str(file.relative_to(full)) for file in sorted(full.rglob("*.npy"))]
+    source, operator = beside(written(tmp_path / "kspace", kspace, names), full, op=mri)
+    assert source.measured and operator is mri and len(source) == 6
+    for place in range(6):
+        assert torch.equal(source.sample(place).data, kspace[place])
+        assert torch.equal(source.sample(place).target, CLEAN[place])
+    settings = {"epochs": 1, "batch": 3, "validation": 0, "device": "cpu"}
+    recon.train("modl:iterations=1,features=2,layers=2,inner=2", data=source, op=mri, **settings)
+    volumes = {"kspace": kspace.reshape(2, 3, 4, 16, 16), "images": CLEAN.reshape(2, 3, 16, 16)}
+    several = {
+        kind: written(tmp_path / f"3-{kind}", data, ["a.npy", "b.npy"]) for kind, data in volumes.items()
+    }
+    source, _ = beside(several["kspace"], several["images"], op=mri)
+    assert torch.equal(source.sample(4).data, kspace[4]) and torch.equal(source.sample(4).target, CLEAN[4])
+
+
 def test_cyclegan_from_two_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     low, _ = folders
     other = written(tmp_path / "other", CLEAN, [f"of another kind {n}.npy" for n in range(6)])
@@ -140,7 +161,7 @@ def test_cyclegan_from_two_folders(folders: tuple[Path, Path], tmp_path: Path) -
         (lambda low, full: np.save(full / "extra.npy", CLEAN[0].numpy()), "low has no extra"),
         (
             lambda low, full: np.save(full / "patient0" / "1.npy", CLEAN[:3].numpy()),
-            "holds 1 slices in .* and 3 in",
+            "holds 1 slices or scans in .* and 3 in",
         ),
         (lambda low, full: np.save(full / "patient0" / "1.npy", CLEAN[0, :8].numpy()), "does not match"),
         (lambda low, full: np.savez(low / "patient0" / "1.npz", CLEAN[0]), "differ in their suffix alone"),
