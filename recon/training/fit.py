@@ -78,7 +78,7 @@ class FitLoop:
         validation: what is measured after an epoch, or None.
         options: how.
         folder: where checkpoints, logs and pictures go; None: nowhere.
-        identity: everything that the result depends on, but the number of epochs: a checkpoint of another is refused.
+        identity: what `recon.training.continuing.identity_of` says: a checkpoint of another is refused.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from torch import nn
 
 import recon
 from recon.channels import channels_of
+from recon.checkpoint import CheckpointError
 from recon.cli import main
 from recon.training import SSDU, Images, Measurements, Setting
 from recon.training.loader import Loader
@@ -219,6 +220,25 @@ def test_no_true_image_is_looked_at_and_a_stopped_training_goes_on(tmp_path):
     for name, tensor in alone.items():
         assert torch.equal(tensor, resumed[name]), name
         assert torch.equal(tensor, beside[name]), name
+
+
+def test_a_training_goes_on_where_the_last_digits_differ_as_on_another_device(tmp_path, monkeypatch):
+    op = scanner()
+    y = measured(op, squares(6))
+    settings = {"image_range": None, "batch": 3, "output": tmp_path, "schedule": "constant"}
+    network = "dncnn:channels=4,depth=3"
+    first = train(network, Measurements(y), op, epochs=1, **settings)
+    exact = type(op).pinv
+    monkeypatch.setattr(type(op), "pinv", lambda self, y, **options: exact(self, y, **options) * (1 + 2**-23))
+    longer = train(network, Measurements(y), op, epochs=2, **settings)
+    assert longer.card["training"]["epochs changed"] == ["from 1 to 2 after 1"]
+    assert longer.image_range == first.image_range
+    direct = exact(op, y).abs().flatten(1).kthvalue(round(0.999 * SIDE**2)).values.max()
+    assert first.image_range[1] == pytest.approx(float(direct), rel=5e-4)  # four digits of it
+    others = y.clone()
+    others[1, 8, 8] *= 1.001
+    with pytest.raises(CheckpointError, match="the images or data are others"):
+        train(network, Measurements(others), op, epochs=2, **settings)
 
 
 def test_it_trains_by_name_on_problem_files_and_keeps_how_it_infers(tmp_path, capsys):
