@@ -42,11 +42,14 @@ class SSDU(Objective):
     without, every epoch draws a new one. All coils are divided alike. The operator must tell by `sample_mask` which
     places of the image's grid it measures, as Cartesian MRI and inpainting do.
 
+    The middle of k-space holds most of its energy, which `selection` and `centre` are made for. Of inpainting the grid is
+    the image, whose middle is like any other part of it: say ``selection="uniform"`` and ``centre=0`` there.
+
     Args:
         ratio: the share of Lambda in Omega.
-        selection: how Lambda is drawn: with a Gaussian density around the middle of k-space, of a standard deviation of
-            a quarter of each side, or uniformly.
-        centre: side of the middle of k-space that stays in Theta whole.
+        selection: how Lambda is drawn: with a Gaussian density around the middle of the grid, of a standard deviation
+            of a quarter of each side, or uniformly.
+        centre: side of the middle of the grid that stays in Theta whole.
         masks: divisions of each sample; None: a new one in every epoch.
     """
 
@@ -56,9 +59,14 @@ class SSDU(Objective):
     def __init__(
         self,
         ratio: Annotated[float, Param("share of the measured places that the loss is for", gt=0, lt=1)] = 0.4,
-        selection: Annotated[Selection, Param("how those places are drawn")] = "gaussian",
+        selection: Annotated[
+            Selection, Param("how those places are drawn; of inpainting: uniform")
+        ] = "gaussian",
         centre: Annotated[
-            int, Param("side of the middle of k-space that is always reconstructed from", ge=0)
+            int,
+            Param(
+                "side of the middle of k-space (of inpainting: of the image) always reconstructed from", ge=0
+            ),
         ] = 4,
         masks: Annotated[
             int | None, Param("divisions of each sample; none: a new one in every epoch", ge=1)
@@ -90,18 +98,24 @@ class SSDU(Objective):
             )
         self.measured = _grid_mask(op)
         self.density = _density(self.measured, self.selection, self.centre)
-        self.count = round(self.ratio * int(self.measured.sum()))
-        free = int((self.density > 0).sum())
-        if not 1 <= self.count <= free or self.count == int(self.measured.sum()):
+        places, free = int(self.measured.count_nonzero()), int(self.density.count_nonzero())
+        self.count = round(self.ratio * places)
+        if not 1 <= self.count <= free or self.count == places:
             raise ValueError(
-                f"of {int(self.measured.sum())} measured places, {free} outside the middle of side {self.centre}, "
+                f"of {places} measured places, {free} outside the middle of side {self.centre}, "
                 f"ratio={self.ratio:g} would take {self.count} for the loss: change ratio or centre"
             )
 
     def divide(self, place: int, number: int) -> Tensor:
-        """Lambda of a sample's division: 1 on the places of the loss, float32 on the image's grid, on the CPU."""
+        """Lambda of a sample's division: 1 on the places of the loss, float32 on the image's grid, on the CPU.
+
+        A draw without replacement: the places whose exponential waiting time, over the density, is least (Efraimidis
+        and Spirakis 2006, Inf. Process. Lett. 97, 181). `torch.multinomial` does so, of 2^24 places at most.
+        """
         generator = seeded(self.setting.seed, place, number, DIVISION)
-        chosen = torch.multinomial(self.density.flatten(), self.count, generator=generator)
+        density = self.density.flatten()
+        times = torch.empty_like(density).exponential_(generator=generator)
+        chosen = (density / times).topk(self.count, sorted=False).indices
         return torch.zeros(self.density.numel()).index_fill(0, chosen, 1.0).reshape(self.density.shape)
 
     def step(self, batch: Batch, fit: Fit) -> dict[str, Tensor]:

@@ -16,7 +16,8 @@ from recon.checkpoint import CheckpointError
 from recon.cli import main
 from recon.training import SSDU, Images, Measurements, Setting
 from recon.training.loader import Loader
-from recon.training.ssdu import normalised_l1_l2
+from recon.training.objective import seeded
+from recon.training.ssdu import DIVISION, normalised_l1_l2
 
 SIDE = 16
 NOISE = recon.noise("complex_gaussian", std=0.01)
@@ -88,6 +89,22 @@ def test_a_division_is_a_function_of_seed_place_and_number():
         assert not torch.equal(objective.divide(1, 2), objective.divide(*other))
     again.setting.seed = 4
     assert not torch.equal(objective.divide(1, 2), again.divide(1, 2))
+
+
+def test_a_division_is_that_of_torchs_own_draw():
+    objective = prepared(scanner())
+    generator = seeded(3, 1, 2, DIVISION)
+    chosen = torch.multinomial(objective.density.flatten(), objective.count, generator=generator)
+    assert set(objective.divide(1, 2).flatten().nonzero().flatten().tolist()) == set(chosen.tolist())
+
+
+def test_more_places_are_divided_than_torch_draws_from():
+    """A volume of 257^3, more than 2^24."""
+    op = recon.operator("mask", mask=torch.ones(257, 257, 257))
+    objective = SSDU(ratio=0.01, selection="uniform")
+    objective.prepare(Setting(Watching(), channels_of(nn.Conv2d(1, 1, 1)), (257, 257, 257), False, op))
+    lost = objective.divide(0, 0)
+    assert lost.shape == (257, 257, 257) and int(lost.sum()) == round(0.01 * 257**3)
 
 
 def test_a_gaussian_selection_is_denser_in_the_middle():
@@ -281,7 +298,7 @@ def test_what_cannot_be_divided_is_refused(changed, message):
         train(changed.pop("network", "dncnn:channels=4,depth=3"), data, op, **changed)
 
 
-def test_wrong_arguments_and_doubtful_data_are_refused():
+def test_wrong_arguments_and_doubtful_data_are_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="ratio is the share"):
         SSDU(ratio=1.0)
     with pytest.raises(ValueError, match="selection must be"):
@@ -289,6 +306,12 @@ def test_wrong_arguments_and_doubtful_data_are_refused():
     op = scanner()
     with pytest.raises(ValueError, match=r"may be images or data of CartesianMRI: say which"):
         train("dncnn:channels=4,depth=3", measured(op, squares(4)), op)
+    (folder := tmp_path / "scans").mkdir()
+    np.save(folder / "1.npy", measured(op, squares(1))[0].numpy())
+    spec = f"mri_cartesian:shape=({SIDE},{SIDE}),mask='random_2d:acceleration=2'"
+    command = ["train", "modl", "--data", str(folder), "--op", spec, "--objective", "ssdu"]
+    assert main([*command, "-o", str(tmp_path / "model")]) == 1
+    assert "in a terminal, data are in problem files, as recon simulate" in capsys.readouterr().err
     prior = train("dncnn:channels=4,depth=3", Images(squares(4), "squares"), op, noise=NOISE)
     assert prior.card["data"]["source"] == "squares"
 
