@@ -302,7 +302,8 @@ def _may_be_data(first: Tensor, op: Any, label: str) -> bool:
     if tuple(op.range_shape) == tuple(op.domain_shape):
         raise ValueError(
             f"{label} of shape {tuple(first.shape)} may be images or data of {type(op).__name__}: say which, "
-            "data=Measurements(y) or data=Images(x, 'images'), both from recon.training"
+            "data=Measurements(y) or data=Images(x, 'images'), both from recon.training; in a terminal, data are in "
+            "problem files, as recon simulate and Problem.save write them"
         )
     return True
 

@@ -184,6 +184,11 @@ def test_what_is_no_pair_is_named(
     ("options", "code", "said"),
     [
         (["--objective", "denoising", "--targets", "full"], 2, "denoising would not look at its inputs"),
+        (
+            ["--objective", "recon/denoising:sigma_high=0.2", "--targets", "full"],
+            2,
+            "recon/denoising would not look",  # called as it was
+        ),
         (["--objective", "cyclegan"], 2, "give these too"),
         (["--targets", "full", "--validation-targets", "full"], 2, "--validation FOLDER"),
         (["--targets", "nowhere"], 1, "there is no folder nowhere"),
