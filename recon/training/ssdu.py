@@ -42,8 +42,8 @@ class SSDU(Objective):
     without, every epoch draws a new one. All coils are divided alike. The operator must tell by `sample_mask` which
     places of the image's grid it measures, as Cartesian MRI and inpainting do.
 
-    The middle of k-space holds most of its energy, which `selection` and `centre` are made for. Of inpainting the grid is
-    the image, whose middle is like any other part of it: say ``selection="uniform"`` and ``centre=0`` there.
+    The middle of k-space holds most of its energy, which `selection` and `centre` are made for. Of inpainting the grid
+    is the image, whose middle is like any other part of it: say ``selection="uniform"`` and ``centre=0`` there.
 
     Args:
         ratio: the share of Lambda in Omega.
