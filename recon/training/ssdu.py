@@ -125,12 +125,6 @@ class SSDU(Objective):
         fit.minimise("network", loss)
         return {"loss": loss.detach()}
 
-    def observed(self, batch: Batch) -> Tensor | None:
-        """The direct reconstruction."""
-        return (
-            None if batch.op is None or batch.data is None else batch.op.pinv(batch.data, **self.setting.pinv)
-        )
-
     def reconstruct(self, batch: Batch) -> Tensor:
         """The network's image of all that was measured."""
         assert batch.op is not None and batch.data is not None
