@@ -71,7 +71,7 @@ class _Pairs:
             if len(places) != len(theirs[name]):
                 raise ValueError(
                     f"{name} holds {len(places)} slices or scans in {inputs} and {len(theirs[name])} in {targets}: "
-                    "paired files hold as many"
+                    f"paired files hold as many{_scans_of(first)}"
                 )
             self.mates += list(zip(places, theirs[name], strict=True))
         self.mates.sort()
@@ -112,6 +112,12 @@ def _by_name(source: Images) -> dict[str, list[int]]:
             )
         found.setdefault(name, []).append(place)
     return found
+
+
+def _scans_of(source: Images) -> str:
+    """For an error: which files would be read as scans."""
+    shape = source.items.item_shape  # type: ignore[attr-defined]
+    return "" if shape is None else f", and scans of the operator have the shape {shape}"
 
 
 def _listed(names: Sequence[str]) -> str:

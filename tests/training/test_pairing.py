@@ -135,6 +135,9 @@ def test_data_of_several_coils_are_read_whole(folders: tuple[Path, Path], tmp_pa
         assert torch.equal(source.sample(place).target, CLEAN[place])
     settings = {"epochs": 1, "batch": 3, "validation": 0, "device": "cpu"}
     recon.train("modl:iterations=1,features=2,layers=2,inner=2", data=source, op=mri, **settings)
+    fewer = written(tmp_path / "fewer", kspace[:, :3], names)
+    with pytest.raises(ValueError, match=r"holds 3 slices or scans in .* have the shape \(4, 16, 16\)"):
+        beside(fewer, full, op=mri)
     volumes = {"kspace": kspace.reshape(2, 3, 4, 16, 16), "images": CLEAN.reshape(2, 3, 16, 16)}
     several = {
         kind: written(tmp_path / f"3-{kind}", data, ["a.npy", "b.npy"]) for kind, data in volumes.items()
