@@ -203,8 +203,8 @@ def as_source(
         water: attenuation of water [1/mm] by which files in HU become 1/mm; None leaves HU.
         measured: measured data alone will do: what is no pair and has the shape of the operator's data is data, and
             problem files need no reference.
-        item_shape: of one item in files that are no planes, such as one scan of several coils; files of another
-            shape hold planes.
+        item_shape: shape of one item where files hold something else than planes, such as scans of several coils
+            ``(..., *item_shape)``; files of another shape are cut into planes.
 
     Raises:
         ValueError, TypeError, OSError: nothing to train on, pairs that do not match, or images that might be data.
