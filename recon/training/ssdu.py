@@ -34,7 +34,8 @@ class SSDU(Objective):
     A network that is unrolled sees the operator and the data of Theta, one from images to images their direct
     reconstruction. The image is then corrected by the data that it was made of, x + A_Theta^+ (y_Theta - A_Theta x), as
     nothing else would hold it at the places that the network sees; networks that end with such a step of their own
-    (their attribute ``ends_consistent``: MoDL, ADMM-Net) are left as they are. Once trained, the network reconstructs from all of Omega, and is corrected by all of it.
+    (their attribute ``ends_consistent``: MoDL, ADMM-Net) are left as they are. Once trained, the
+    network reconstructs from all of Omega, and is corrected by all of it.
 
     A division is a function of the seed, the sample's place and its number: with `masks` there are as many of each
     sample, one an epoch in turn (one in the publication; several are Yaman et al. 2022, NMR Biomed. 35, e4798);
