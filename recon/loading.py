@@ -253,6 +253,13 @@ def _reader_for(path: Path, head: bytes) -> str:
     return names[0]
 
 
+def without_suffix(path: Path) -> Path:
+    """The path without the suffix by which `load` picks a reader, .nii.gz whole; as it is where there is none."""
+    known = {suffix for _, entry in _readers() for suffix in entry.suffixes}
+    found = max((suffix for suffix in known if path.name.lower().endswith(suffix)), key=len, default="")
+    return path.with_name(path.name[: len(path.name) - len(found)] or path.name)
+
+
 def _reader_of_folder(folder: Path) -> str:
     """Name of the reader that takes most of the files in a folder."""
     endings = Counter(folder_ending(file) for file in folder_files(folder))

@@ -121,7 +121,7 @@ def train_command(
 
         goal = made_objective(objective, loss)
         held = _validation(validation)
-        shown, operator = _beside(data, targets, goal, op)
+        shown, operator = _beside(data, targets, objective, goal, op)
         prior = train(
             network,
             data=shown,
@@ -158,11 +158,13 @@ def train_command(
         _print(prior, output)
 
 
-def _beside(data: str, targets: Path | None, goal: Objective, op: str | None) -> tuple[Any, Any]:
+def _beside(
+    data: str, targets: Path | None, objective: str, goal: Objective, op: str | None
+) -> tuple[Any, Any]:
     """What is trained on, and the operator, made where the targets say its shape."""
     from recon.training.pairing import beside
 
-    name = type(goal).__name__.lower()
+    name = objective.partition(":")[0]
     if targets is None:
         if goal.unpaired:
             raise typer.BadParameter(

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from recon.checkpoint import CheckpointError, feed
 from recon.provenance import plain
-from recon.training.objective import Batch, Objective
+from recon.training.objective import Objective
 from recon.training.schedules import Schedule
+from recon.training.sources import Sample
 
 IMPATIENT = "no better"
 """How what a training says begins that stopped for lack of patience."""
 REMEDY = "give another folder, or say resume=False (--anew) to start anew there"
 
 
-def identity_of(record: dict[str, Any], trial: Batch, measured: bool) -> dict[str, Any]:
-    """What a checkpoint belongs to: all that the result depends on but the number of epochs, as plain values.
+def identity_of(record: dict[str, Any], samples: Iterable[Sample]) -> dict[str, Any]:
+    """What a checkpoint belongs to: all that decides over a step, as plain values.
+
+    How long a training goes on is no part of it: another number of epochs, or another patience, may be given to the
+    same one. Nor is the device.
 
     Args:
         record: what `record_of` says.
-        trial: the first batch: other images or data are found by it.
-        measured: its data were measured, rather than simulated of its images.
+        samples: a few, in their own unit: other images or data are found by them.
     """
     digest = hashlib.sha256()
-    shown = [trial.target, None if trial.op is not None else trial.input, trial.data if measured else None]
-    feed(digest, [tensor for tensor in shown if tensor is not None])
+    for sample in samples:
+        shown = (sample.target, sample.input, sample.data)
+        feed(digest, [tensor for tensor in shown if tensor is not None])
     found: dict[str, Any] = json.loads(
         json.dumps(plain({**record, "images": {"digest": digest.hexdigest()}}))
     )

@@ -78,7 +78,7 @@ class FitLoop:
         validation: what is measured after an epoch, or None.
         options: how.
         folder: where checkpoints, logs and pictures go; None: nowhere.
-        identity: everything that the result depends on, but the number of epochs: a checkpoint of another is refused.
+        identity: what `recon.training.continuing.identity_of` says: a checkpoint of another is refused.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class FitLoop:
         self.best: float | None = None
         self.best_epoch = 0
         self.best_kept: dict[str, Tensor] | None = None
+        self.without_last: dict[str, Any] | None = None  # see `_judgement`
         self.stopped = ""
         self.relengthened: list[str] = []
         self.seconds = 0.0
@@ -262,9 +263,9 @@ class FitLoop:
                 "lr"
             ]
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
-        if self.validation is not None and (
-            self.epoch % self.options.validate_every == 0 or self.epoch == self.epochs
-        ):
+        due = self.epoch % self.options.validate_every == 0
+        if self.validation is not None and (due or self.epoch == self.epochs):
+            self.without_last = None if due else self._judgement(row)
             row |= self._validated()
         row["seconds"] = round(self.seconds, 3)
         self.history.append(row)
@@ -275,6 +276,11 @@ class FitLoop:
                 write_csv(self.folder / "log.csv", self.history)
         if self.options.callback is not None and self.options.callback(dict(row)):
             self.stopped = "the callback"
+
+    def _judgement(self, row: dict[str, float]) -> dict[str, Any]:
+        """What is known before the last epoch is validated out of turn, as a longer training would not do."""
+        row = {**row, "seconds": round(self.seconds, 3)}
+        return {"row": row, "best": self.best, "best_epoch": self.best_epoch, "best_kept": self.best_kept}
 
     def _mean_over_processes(self, value: float) -> float:
         if self.fabric.world_size == 1:
@@ -314,9 +320,8 @@ class FitLoop:
         value = row[name] if name in ("psnr", "ssim") else -row[name]
         if self.best is None or value > self.best:
             self.best, self.best_epoch = value, self.epoch
-            if self.folder is not None and self.fabric.is_global_zero:
-                save_state(self.folder / "checkpoints" / "best.safetensors", self._kept())
-            self.best_kept = {name: tensor.clone() for name, tensor in self._kept()["network"].items()}
+            self.best_kept = {name: tensor.clone() for name, tensor in self._weights().items()}
+            self._save_best()
         elif self.options.patience is not None and self.epoch - self.best_epoch >= self.options.patience:
             self.stopped = f"{IMPATIENT} {name} in {self.options.patience} epochs"
 
@@ -327,18 +332,14 @@ class FitLoop:
             return self.options.monitor
         return self.objective.monitor if self.validation is not None else "last"
 
-    def _kept(self) -> dict[str, Any]:
+    def _weights(self) -> dict[str, Tensor]:
         source = self.setting.network if self.averaged is None else self.averaged
-        return {
-            "network": dict(source.state_dict()),
-            "epoch": self.epoch,
-            "identity": self.identity,
-        }
+        return dict(source.state_dict())
 
     def _take_best(self) -> None:
         """The weights to keep: of the best epoch, else the last ones; averaged where they are."""
         kept = self.best_kept
-        self.setting.network.load_state_dict(self._kept()["network"] if kept is None else kept)
+        self.setting.network.load_state_dict(self._weights() if kept is None else kept)
         self.setting.network.eval()
 
     # Checkpoints
@@ -362,6 +363,16 @@ class FitLoop:
             save_state(self.folder / "checkpoints" / "last.safetensors", self._state() | {"processes": own})
         self.fabric.barrier()
 
+    def _save_best(self) -> None:
+        if self.folder is None or not self.fabric.is_global_zero:
+            return
+        path = self.folder / "checkpoints" / "best.safetensors"
+        if self.best_kept is None:
+            path.unlink(missing_ok=True)
+        else:
+            kept = {"network": self.best_kept, "epoch": self.best_epoch, "identity": self.identity}
+            save_state(path, kept)
+
     def _state(self) -> dict[str, Any]:
         return {
             "identity": self.identity,
@@ -379,6 +390,7 @@ class FitLoop:
             "optimisers": {name: made.optimizer.state_dict() for name, made in self.optimisers.items()},
             "averaged": None if self.averaged is None else dict(self.averaged.state_dict()),
             "best_kept": self.best_kept,
+            "without_last": self.without_last,
             "precision": self.fabric.strategy.precision.state_dict(),
         }
 
@@ -414,10 +426,23 @@ class FitLoop:
         ):
             setattr(self, name, state[name])
         self.best_kept = state["best_kept"]
-        before, fruitless = state["epochs"], self.epoch - self.best_epoch
+        before, self.without_last = state["epochs"], state.get("without_last")
+        if self.epochs > before and self.without_last is not None:
+            self._judge_last_again(self.without_last)
+        fruitless = self.epoch - self.best_epoch
         if before != self.epochs:
             self.relengthened = [
                 *self.relengthened,
                 change_of_length(before, self.epochs, done, self.schedules),
             ]
         self.stopped = still_stopped(self.stopped, self.epochs > before, self.options.patience, fruitless)
+
+    def _judge_last_again(self, known: dict[str, Any]) -> None:
+        """Judge the last epoch as if it had not been validated out of turn: more epochs follow it now."""
+        self.history[-1] = known["row"]
+        self.best, self.best_epoch, self.best_kept = known["best"], known["best_epoch"], known["best_kept"]
+        self.without_last = None
+        if self.stopped.startswith(IMPATIENT):
+            self.stopped = ""
+        self._save_best()
+        self._judge(known["row"])

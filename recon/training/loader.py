@@ -336,7 +336,8 @@ def measured_range(
     """(low, high) of the images' values, of 256 of them at most, evenly spread; low is 0 unless values are negative.
 
     Of measured data alone, (0, high) of their direct reconstructions, of 64 of them at most: high is the value below
-    which 99.9 % of a reconstruction's magnitudes lie, since noise goes further than images do.
+    which 99.9 % of a reconstruction's magnitudes lie, since noise goes further than images do. It has four digits, so
+    that another device, whose last digits differ, takes the same.
 
     Raises:
         ValueError: images of one value only.
@@ -374,4 +375,4 @@ def _direct_height(
         raise ValueError(
             "the direct reconstructions are zero nearly everywhere: give image_range=(low, high)"
         )
-    return high
+    return float(f"{high:.4g}")

@@ -80,12 +80,6 @@ class Noise2Inverse(Objective):
         fit.minimise("network", loss)
         return {"loss": loss.detach()}
 
-    def observed(self, batch: Batch) -> Tensor | None:
-        """The direct reconstruction of all views."""
-        return (
-            None if batch.op is None or batch.data is None else batch.op.pinv(batch.data, **self.setting.pinv)
-        )
-
     def reconstruct(self, batch: Batch) -> Tensor:
         """The mean over the sections of the network's images."""
         return torch.stack([self._image(given) for given in self._inputs(batch)]).mean(0)

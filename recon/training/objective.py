@@ -220,8 +220,13 @@ class Objective:
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
     def observed(self, batch: Batch) -> Tensor | None:
-        """What `reconstruct` starts from, to compare with; None if it is no image."""
-        return batch.input
+        """What `reconstruct` starts from, to compare with: of data alone their direct reconstruction.
+
+        None where it is no image.
+        """
+        if batch.input is not None or batch.op is None or batch.data is None:
+            return batch.input
+        return batch.op.pinv(batch.data, **self.setting.pinv)
 
     def reconstruct(self, batch: Batch) -> Tensor:
         """Images ``(B, *shape)`` of a batch, by the network alone, for validation."""

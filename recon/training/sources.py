@@ -188,6 +188,7 @@ def as_source(
     planes: int = 2,
     water: float | None = None,
     measured: bool = False,
+    item_shape: tuple[int, ...] | None = None,
 ) -> Any:
     """What is trained on, from what a user gives.
 
@@ -202,6 +203,8 @@ def as_source(
         water: attenuation of water [1/mm] by which files in HU become 1/mm; None leaves HU.
         measured: measured data alone will do: what is no pair and has the shape of the operator's data is data, and
             problem files need no reference.
+        item_shape: shape of one item where files hold something else than planes, such as scans of several coils
+            ``(..., *item_shape)``; files of another shape are cut into planes.
 
     Raises:
         ValueError, TypeError, OSError: nothing to train on, pairs that do not match, or images that might be data.
@@ -209,7 +212,11 @@ def as_source(
     if isinstance(data, Images | Pairs | Measurements | Unpaired):
         return data
     if isinstance(data, Path) or (isinstance(data, str) and Path(data).exists()):
-        return _of_files(Path(data), op=op, planes=planes, water=water, measured=measured)
+        if measured and op is not None:
+            item_shape = tuple(op.range_shape)
+        return _of_files(
+            Path(data), op=op, planes=planes, water=water, measured=measured, item_shape=item_shape
+        )
     if isinstance(data, str) or (isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], str)):
         from recon import registry
 
@@ -295,7 +302,8 @@ def _may_be_data(first: Tensor, op: Any, label: str) -> bool:
     if tuple(op.range_shape) == tuple(op.domain_shape):
         raise ValueError(
             f"{label} of shape {tuple(first.shape)} may be images or data of {type(op).__name__}: say which, "
-            "data=Measurements(y) or data=Images(x, 'images'), both from recon.training"
+            "data=Measurements(y) or data=Images(x, 'images'), both from recon.training; in a terminal, data are in "
+            "problem files, as recon simulate and Problem.save write them"
         )
     return True
 
@@ -328,7 +336,15 @@ def _of_dataset(data: Any, op: Any, label: str, measured: bool) -> Any:
     return Images(data, text, groups)
 
 
-def _of_files(path: Path, *, op: Any, planes: int, water: float | None, measured: bool) -> Any:
+def _of_files(
+    path: Path,
+    *,
+    op: Any,
+    planes: int,
+    water: float | None,
+    measured: bool,
+    item_shape: tuple[int, ...] | None,
+) -> Any:
     """The images, or the problems, in a file or below a folder; a subfolder is one patient."""
     if path.is_dir():
         files = sorted(
@@ -340,8 +356,7 @@ def _of_files(path: Path, *, op: Any, planes: int, water: float | None, measured
         files = [path]
     if not files:
         raise ValueError(f"{path} holds no file: nothing to train on")
-    data_shape = tuple(op.range_shape) if measured and op is not None else None
-    loaded = _Files(files, path, planes, water, data_shape)
+    loaded = _Files(files, path, planes, water, item_shape)
     if loaded.problems:
         text = f"{_counted(len(loaded), 'problem')} in {path.name}"
         if loaded.unknown is not None:
@@ -371,9 +386,9 @@ class _Files:
         root: Path,
         planes: int,
         water: float | None,
-        data_shape: tuple[int, ...] | None = None,
+        item_shape: tuple[int, ...] | None = None,
     ) -> None:
-        self.root, self.planes, self.water, self.data_shape = root, planes, water, data_shape
+        self.root, self.planes, self.water, self.item_shape = root, planes, water, item_shape
         self.places: list[tuple[Path, int]] = []
         self.cache: dict[Path, Any] = {}
         self.held = 0
@@ -412,8 +427,8 @@ class _Files:
             loaded = load(file)
             self.pixel_sizes |= set() if loaded.pixel_size is None else {round(loaded.pixel_size[-1], 5)}
             whole = loaded.data
-            if self.data_shape is not None and tuple(whole.shape[-len(self.data_shape) :]) == self.data_shape:
-                content = whole.reshape(-1, *self.data_shape)
+            if self.item_shape is not None and tuple(whole.shape[-len(self.item_shape) :]) == self.item_shape:
+                content = whole.reshape(-1, *self.item_shape)
             else:
                 content = _planes_of(loaded, self.planes, self.water)
         size = sum(

@@ -30,22 +30,26 @@ class SSDU(Objective):
         minimise  sum over scans of  L(y_Lambda, A_Lambda f(y_Theta, A_Theta)),
         L(u, v) = |u - v|_2 / |u|_2 + |u - v|_1 / |u|_1,
 
-    the 1-norm being the sum of the magnitudes. A network that is unrolled sees the operator and the data of Theta, one
-    from images to images their direct reconstruction. The image is then corrected by the data that it was made of,
-    x + A_Theta^+ (y_Theta - A_Theta x), as nothing else would hold it at the places that the network sees; networks
-    that end with such a step of their own (their attribute ``ends_consistent``: MoDL, ADMM-Net) are left as they are.
-    Once trained, the network reconstructs from all of Omega, and is corrected by all of it.
+    the 1-norm being the sum of the magnitudes; a scan that is zero on Lambda, such as a blank slice, counts as L = 0.
+    A network that is unrolled sees the operator and the data of Theta, one from images to images their direct
+    reconstruction. The image is then corrected by the data that it was made of, x + A_Theta^+ (y_Theta - A_Theta x), as
+    nothing else would hold it at the places that the network sees; networks that end with such a step of their own
+    (their attribute ``ends_consistent``: MoDL, ADMM-Net) are left as they are. Once trained, the
+    network reconstructs from all of Omega, and is corrected by all of it.
 
     A division is a function of the seed, the sample's place and its number: with `masks` there are as many of each
     sample, one an epoch in turn (one in the publication; several are Yaman et al. 2022, NMR Biomed. 35, e4798);
     without, every epoch draws a new one. All coils are divided alike. The operator must tell by `sample_mask` which
     places of the image's grid it measures, as Cartesian MRI and inpainting do.
 
+    The middle of k-space holds most of its energy, which `selection` and `centre` are made for. Of inpainting the grid
+    is the image, whose middle is like any other part of it: say ``selection="uniform"`` and ``centre=0`` there.
+
     Args:
         ratio: the share of Lambda in Omega.
-        selection: how Lambda is drawn: with a Gaussian density around the middle of k-space, of a standard deviation of
-            a quarter of each side, or uniformly.
-        centre: side of the middle of k-space that stays in Theta whole.
+        selection: how Lambda is drawn: with a Gaussian density around the middle of the grid, of a standard deviation
+            of a quarter of each side, or uniformly.
+        centre: side of the middle of the grid that stays in Theta whole.
         masks: divisions of each sample; None: a new one in every epoch.
     """
 
@@ -55,9 +59,14 @@ class SSDU(Objective):
     def __init__(
         self,
         ratio: Annotated[float, Param("share of the measured places that the loss is for", gt=0, lt=1)] = 0.4,
-        selection: Annotated[Selection, Param("how those places are drawn")] = "gaussian",
+        selection: Annotated[
+            Selection, Param("how those places are drawn; of inpainting: uniform")
+        ] = "gaussian",
         centre: Annotated[
-            int, Param("side of the middle of k-space that is always reconstructed from", ge=0)
+            int,
+            Param(
+                "side of the middle of k-space (of inpainting: of the image) always reconstructed from", ge=0
+            ),
         ] = 4,
         masks: Annotated[
             int | None, Param("divisions of each sample; none: a new one in every epoch", ge=1)
@@ -89,18 +98,24 @@ class SSDU(Objective):
             )
         self.measured = _grid_mask(op)
         self.density = _density(self.measured, self.selection, self.centre)
-        self.count = round(self.ratio * int(self.measured.sum()))
-        free = int((self.density > 0).sum())
-        if not 1 <= self.count <= free or self.count == int(self.measured.sum()):
+        places, free = int(self.measured.count_nonzero()), int(self.density.count_nonzero())
+        self.count = round(self.ratio * places)
+        if not 1 <= self.count <= free or self.count == places:
             raise ValueError(
-                f"of {int(self.measured.sum())} measured places, {free} outside the middle of side {self.centre}, "
+                f"of {places} measured places, {free} outside the middle of side {self.centre}, "
                 f"ratio={self.ratio:g} would take {self.count} for the loss: change ratio or centre"
             )
 
     def divide(self, place: int, number: int) -> Tensor:
-        """Lambda of a sample's division: 1 on the places of the loss, float32 on the image's grid, on the CPU."""
+        """Lambda of a sample's division: 1 on the places of the loss, float32 on the image's grid, on the CPU.
+
+        A draw without replacement: the places whose exponential waiting time, over the density, is least (Efraimidis
+        and Spirakis 2006, Inf. Process. Lett. 97, 181). `torch.multinomial` does so, of 2^24 places at most.
+        """
         generator = seeded(self.setting.seed, place, number, DIVISION)
-        chosen = torch.multinomial(self.density.flatten(), self.count, generator=generator)
+        density = self.density.flatten()
+        times = torch.empty_like(density).exponential_(generator=generator)
+        chosen = (density / times).topk(self.count, sorted=False).indices
         return torch.zeros(self.density.numel()).index_fill(0, chosen, 1.0).reshape(self.density.shape)
 
     def step(self, batch: Batch, fit: Fit) -> dict[str, Tensor]:
@@ -109,12 +124,6 @@ class SSDU(Objective):
         loss = self._losses(batch, number).mean()
         fit.minimise("network", loss)
         return {"loss": loss.detach()}
-
-    def observed(self, batch: Batch) -> Tensor | None:
-        """The direct reconstruction."""
-        return (
-            None if batch.op is None or batch.data is None else batch.op.pinv(batch.data, **self.setting.pinv)
-        )
 
     def reconstruct(self, batch: Batch) -> Tensor:
         """The network's image of all that was measured."""
@@ -164,14 +173,13 @@ class SSDU(Objective):
 
 
 def normalised_l1_l2(data: Tensor, predicted: Tensor) -> Tensor:
-    """|u - v|_2 / |u|_2 + |u - v|_1 / |u|_1 of each item ``(B, ...)``, real or complex: ``(B,)``."""
+    """|u - v|_2 / |u|_2 + |u - v|_1 / |u|_1 of each item ``(B, ...)``, real or complex: ``(B,)``; 0 where u = 0."""
     wanted, error = data.flatten(1), (data - predicted).flatten(1)
     total = wanted.new_zeros(len(wanted), dtype=wanted.abs().dtype)
     for order in (2, 1):
         size = torch.linalg.vector_norm(wanted, order, dim=1)
-        total = total + torch.linalg.vector_norm(error, order, dim=1) / size.clamp_min(
-            torch.finfo(size.dtype).tiny
-        )
+        weight = torch.where(size > 0, size.reciprocal(), 0.0)
+        total = total + weight * torch.linalg.vector_norm(error, order, dim=1)
     return total
 
 

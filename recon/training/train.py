@@ -211,9 +211,7 @@ def train(
             module.to(fabric.device)
         record = record_of(setting, goal, source, len(held), loader, options, precision)
         folder = output_folder(output, resume, fabric)
-        measured = source.sample(places[0]).data is not None
-        # every process has another part of the first batch
-        identity = fabric.broadcast(identity_of(record, trial, measured), src=0)
+        identity = identity_of(record, map(source.sample, places[:batch]))
         loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, identity)
         loop.run()
     prior = prior_of(loop, goal, unit, record, about)

@@ -15,6 +15,7 @@ from small_trainings import squares
 
 import recon
 from recon.cli import main
+from recon.loading import without_suffix
 from recon.training import Pairs, beside
 
 NETWORK = "unet:channels=4,levels=2"
@@ -52,6 +53,33 @@ def test_files_are_paired_by_name_and_split_by_patient(folders: tuple[Path, Path
     for place in range(6):
         sample = source.sample(place)
         assert torch.equal(sample.input, NOISY[place]) and torch.equal(sample.target, CLEAN[place])
+
+
+def test_a_compressed_volume_belongs_to_a_plain_one(tmp_path: Path) -> None:
+    for folder, images, suffix in (("low", NOISY, ".nii.gz"), ("full", CLEAN, ".nii")):
+        (tmp_path / folder).mkdir()
+        for name, slices in (("p.1", images[:4]), ("p.2", images[4:])):
+            recon.save(tmp_path / folder / f"{name}{suffix}", slices, pixel_size=(1.0, 1.0, 1.0))
+    source, _ = beside(tmp_path / "low", tmp_path / "full")
+    assert len(source) == 6
+    noisy, clean = (recon.load(tmp_path / name).data for name in ("low/p.1.nii.gz", "full/p.1.nii"))
+    assert torch.equal(source.sample(1).input, noisy[1]) and torch.equal(source.sample(1).target, clean[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [
+        ("a/p1.nii.gz", "a/p1"),
+        ("p1.NII", "p1"),
+        ("1.2.840.5", "1.2.840.5"),
+        ("1.2.840.6", "1.2.840.6"),
+        ("1.2.840.5.dcm", "1.2.840.5"),
+        ("p.gz", "p.gz"),
+        ("patient", "patient"),
+    ],
+)
+def test_only_the_suffix_of_a_reader_is_no_part_of_a_name(name: str, bare: str) -> None:
+    assert without_suffix(Path(name)) == Path(bare)
 
 
 def test_the_command_trains_on_them_as_python_on_tensors(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -94,6 +122,30 @@ def test_measured_data_are_known_by_their_shape(folders: tuple[Path, Path], tmp_
     assert recon.solve(ct, prior, ct(CLEAN[0])).image.shape == (16, 16)
 
 
+def test_data_of_several_coils_are_read_whole(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    _, full = folders
+    maps = torch.randn(4, 16, 16, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    mri = recon.operator("mri_cartesian", mask="random_2d:acceleration=2", coil_maps=maps)
+    kspace = mri(CLEAN.to(torch.complex64))
+    names = [str(file.relative_to(full)) for file in sorted(full.rglob("*.npy"))]
+    source, operator = beside(written(tmp_path / "kspace", kspace, names), full, op=mri)
+    assert source.measured and operator is mri and len(source) == 6
+    for place in range(6):
+        assert torch.equal(source.sample(place).data, kspace[place])
+        assert torch.equal(source.sample(place).target, CLEAN[place])
+    settings = {"epochs": 1, "batch": 3, "validation": 0, "device": "cpu"}
+    recon.train("modl:iterations=1,features=2,layers=2,inner=2", data=source, op=mri, **settings)
+    fewer = written(tmp_path / "fewer", kspace[:, :3], names)
+    with pytest.raises(ValueError, match=r"holds 3 slices or scans in .* have the shape \(4, 16, 16\)"):
+        beside(fewer, full, op=mri)
+    volumes = {"kspace": kspace.reshape(2, 3, 4, 16, 16), "images": CLEAN.reshape(2, 3, 16, 16)}
+    several = {
+        kind: written(tmp_path / f"3-{kind}", data, ["a.npy", "b.npy"]) for kind, data in volumes.items()
+    }
+    source, _ = beside(several["kspace"], several["images"], op=mri)
+    assert torch.equal(source.sample(4).data, kspace[4]) and torch.equal(source.sample(4).target, CLEAN[4])
+
+
 def test_cyclegan_from_two_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     low, _ = folders
     other = written(tmp_path / "other", CLEAN, [f"of another kind {n}.npy" for n in range(6)])
@@ -112,7 +164,7 @@ def test_cyclegan_from_two_folders(folders: tuple[Path, Path], tmp_path: Path) -
         (lambda low, full: np.save(full / "extra.npy", CLEAN[0].numpy()), "low has no extra"),
         (
             lambda low, full: np.save(full / "patient0" / "1.npy", CLEAN[:3].numpy()),
-            "holds 1 slices in .* and 3 in",
+            "holds 1 slices or scans in .* and 3 in",
         ),
         (lambda low, full: np.save(full / "patient0" / "1.npy", CLEAN[0, :8].numpy()), "does not match"),
         (lambda low, full: np.savez(low / "patient0" / "1.npz", CLEAN[0]), "differ in their suffix alone"),
@@ -135,6 +187,11 @@ def test_what_is_no_pair_is_named(
     ("options", "code", "said"),
     [
         (["--objective", "denoising", "--targets", "full"], 2, "denoising would not look at its inputs"),
+        (
+            ["--objective", "recon/denoising:sigma_high=0.2", "--targets", "full"],
+            2,
+            "recon/denoising would not look",  # called as it was
+        ),
         (["--objective", "cyclegan"], 2, "give these too"),
         (["--targets", "full", "--validation-targets", "full"], 2, "--validation FOLDER"),
         (["--targets", "nowhere"], 1, "there is no folder nowhere"),

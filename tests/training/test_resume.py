@@ -17,6 +17,7 @@ from small_trainings import SmallNet, squares
 import recon
 from recon.checkpoint import CheckpointError
 from recon.training.schedules import make_schedule
+from recon.training.state_files import load_state
 from recon.training.supervised import Supervised
 
 SETTINGS = {"epochs": 4, "batch": 4, "ema": 0.9, "accumulate": 2, "clip": 1.0, "augment": "flip, rotate"}
@@ -121,6 +122,41 @@ def test_more_epochs_are_those_of_a_longer_training_where_the_schedule_knows_no_
     assert_same(weights(longer), weights(whole))
     assert longer.card["training"]["epochs changed"] == ["from 4 to 7 after 4"]
     assert longer.card["training"]["epochs"] == 7
+
+
+@pytest.mark.parametrize("monitor", ["psnr", "loss"])
+@pytest.mark.parametrize("patience", [None, 1])
+def test_a_validation_out_of_turn_is_forgotten_when_more_epochs_follow(
+    images, operator, tmp_path, monitor, patience
+):
+    """A training of 3 epochs validates the third, one of 7 the second, fourth, sixth and its last."""
+    settings = {**SETTINGS, "schedule": "constant", "validate_every": 2, "lr": 3e-2, "monitor": monitor}
+    settings["patience"] = patience
+    rows = {"longer": [], "whole": []}
+    trained(
+        fresh(), images, operator, 0, output=tmp_path, callback=rows["longer"].append,
+        **{**settings, "epochs": 3},
+    )  # fmt: skip
+    assert ["psnr" in row for row in rows["longer"]] == [False, True, True][: len(rows["longer"])]
+    settings["epochs"] = 7
+    longer = trained(
+        fresh(), images, operator, 0, output=tmp_path, callback=rows["longer"].append, **settings
+    )
+    again = trained(fresh(), images, operator, 0, output=tmp_path, **settings)
+    whole = trained(fresh(), images, operator, 0, output=tmp_path / "whole", **settings)
+    assert_same(weights(longer), weights(whole))
+    assert_same(weights(again), weights(whole))
+    states = []
+    for folder in (tmp_path, tmp_path / "whole"):
+        states.append(load_state(folder / "checkpoints" / "last.safetensors"))
+        best = load_state(folder / "checkpoints" / "best.safetensors")
+        assert_same(best["network"], states[-1]["best_kept"])
+        for row in states[-1]["history"]:
+            del row["seconds"]
+    for name in ("history", "best", "best_epoch", "stopped"):
+        assert states[0][name] == states[1][name], name
+    for name in ("epochs", "stopped by", "steps"):
+        assert longer.card["training"][name] == whole.card["training"][name]
 
 
 @pytest.mark.parametrize("schedule", [None, "linear", "constant:warmup=0.5", "onecycle"])

@@ -12,10 +12,12 @@ from torch import nn
 
 import recon
 from recon.channels import channels_of
+from recon.checkpoint import CheckpointError
 from recon.cli import main
 from recon.training import SSDU, Images, Measurements, Setting
 from recon.training.loader import Loader
-from recon.training.ssdu import normalised_l1_l2
+from recon.training.objective import seeded
+from recon.training.ssdu import DIVISION, normalised_l1_l2
 
 SIDE = 16
 NOISE = recon.noise("complex_gaussian", std=0.01)
@@ -89,6 +91,22 @@ def test_a_division_is_a_function_of_seed_place_and_number():
     assert not torch.equal(objective.divide(1, 2), again.divide(1, 2))
 
 
+def test_a_division_is_that_of_torchs_own_draw():
+    objective = prepared(scanner())
+    generator = seeded(3, 1, 2, DIVISION)
+    chosen = torch.multinomial(objective.density.flatten(), objective.count, generator=generator)
+    assert set(objective.divide(1, 2).flatten().nonzero().flatten().tolist()) == set(chosen.tolist())
+
+
+def test_more_places_are_divided_than_torch_draws_from():
+    """A volume of 257^3, more than 2^24."""
+    op = recon.operator("mask", mask=torch.ones(257, 257, 257))
+    objective = SSDU(ratio=0.01, selection="uniform")
+    objective.prepare(Setting(Watching(), channels_of(nn.Conv2d(1, 1, 1)), (257, 257, 257), False, op))
+    lost = objective.divide(0, 0)
+    assert lost.shape == (257, 257, 257) and int(lost.sum()) == round(0.01 * 257**3)
+
+
 def test_a_gaussian_selection_is_denser_in_the_middle():
     op = scanner(mask="random_2d:acceleration=1.01,centre_fraction=0.5")
     share = {}
@@ -145,9 +163,26 @@ def test_the_network_never_sees_what_it_is_judged_by(coils):
     assert float(losses[1]) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_the_loss_of_nothing_measured_is_finite():
-    zero = torch.zeros(2, 3, dtype=torch.complex64)
-    assert normalised_l1_l2(zero, zero).tolist() == [0, 0]
+def test_the_loss_leaves_out_what_has_no_size():
+    u = torch.stack([torch.zeros(3), torch.tensor([3.0, 0, 4])]).to(torch.complex64)
+    v = torch.ones(2, 3, dtype=torch.complex64, requires_grad=True)
+    losses = normalised_l1_l2(u, v)
+    assert losses.tolist() == pytest.approx([0, 14**0.5 / 5 + 6 / 7])
+    losses.sum().backward()
+    assert not bool(v.grad[0].any()) and bool(v.grad[1].isfinite().all()) and bool(v.grad[1].any())
+
+
+def test_a_blank_scan_spoils_no_training():
+    op, rows = scanner(), []
+    y = measured(op, squares(6))
+    y[3] = 0
+    prior = train(
+        "unet:channels=4,levels=1", Measurements(y), op, lr=1e-2, batch=6, validation=Measurements(y),
+        callback=rows.append,
+    )  # fmt: skip
+    assert all(0 < row[name] < 10 for row in rows for name in ("loss", "held_out"))  # of order 1 + 1
+    image = recon.solve(op, prior, y[:1], image_range=(0, 1)).image
+    torch.testing.assert_close(op(image), y[:1], rtol=0, atol=1e-4)  # float32
 
 
 @pytest.mark.parametrize(
@@ -204,6 +239,25 @@ def test_no_true_image_is_looked_at_and_a_stopped_training_goes_on(tmp_path):
         assert torch.equal(tensor, beside[name]), name
 
 
+def test_a_training_goes_on_where_the_last_digits_differ_as_on_another_device(tmp_path, monkeypatch):
+    op = scanner()
+    y = measured(op, squares(6))
+    settings = {"image_range": None, "batch": 3, "output": tmp_path, "schedule": "constant"}
+    network = "dncnn:channels=4,depth=3"
+    first = train(network, Measurements(y), op, epochs=1, **settings)
+    exact = type(op).pinv
+    monkeypatch.setattr(type(op), "pinv", lambda self, y, **options: exact(self, y, **options) * (1 + 2**-23))
+    longer = train(network, Measurements(y), op, epochs=2, **settings)
+    assert longer.card["training"]["epochs changed"] == ["from 1 to 2 after 1"]
+    assert longer.image_range == first.image_range
+    direct = exact(op, y).abs().flatten(1).kthvalue(round(0.999 * SIDE**2)).values.max()
+    assert first.image_range[1] == pytest.approx(float(direct), rel=5e-4)  # four digits of it
+    others = y.clone()
+    others[1, 8, 8] *= 1.001
+    with pytest.raises(CheckpointError, match="the images or data are others"):
+        train(network, Measurements(others), op, epochs=2, **settings)
+
+
 def test_it_trains_by_name_on_problem_files_and_keeps_how_it_infers(tmp_path, capsys):
     op = scanner(2)
     y = measured(op, squares(6))
@@ -244,7 +298,7 @@ def test_what_cannot_be_divided_is_refused(changed, message):
         train(changed.pop("network", "dncnn:channels=4,depth=3"), data, op, **changed)
 
 
-def test_wrong_arguments_and_doubtful_data_are_refused():
+def test_wrong_arguments_and_doubtful_data_are_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="ratio is the share"):
         SSDU(ratio=1.0)
     with pytest.raises(ValueError, match="selection must be"):
@@ -252,6 +306,12 @@ def test_wrong_arguments_and_doubtful_data_are_refused():
     op = scanner()
     with pytest.raises(ValueError, match=r"may be images or data of CartesianMRI: say which"):
         train("dncnn:channels=4,depth=3", measured(op, squares(4)), op)
+    (folder := tmp_path / "scans").mkdir()
+    np.save(folder / "1.npy", measured(op, squares(1))[0].numpy())
+    spec = f"mri_cartesian:shape=({SIDE},{SIDE}),mask='random_2d:acceleration=2'"
+    command = ["train", "modl", "--data", str(folder), "--op", spec, "--objective", "ssdu"]
+    assert main([*command, "-o", str(tmp_path / "model")]) == 1
+    assert "in a terminal, data are in problem files, as recon simulate" in capsys.readouterr().err
     prior = train("dncnn:channels=4,depth=3", Images(squares(4), "squares"), op, noise=NOISE)
     assert prior.card["data"]["source"] == "squares"
 
