@@ -162,7 +162,7 @@ def _beside(
     data: str, targets: Path | None, objective: str, goal: Objective, op: str | None
 ) -> tuple[Any, Any]:
     """What is trained on, and the operator, made where the targets say its shape."""
-    from recon.training.pairing import beside
+    from recon.training.pairing import from_two_folders
 
     name = objective.partition(":")[0]
     if targets is None:
@@ -179,12 +179,12 @@ def _beside(
             f"{name} would not look at {unseen}: give what it learns from as --data alone",
             param_hint="--targets",
         )
-    return beside(data, targets, unpaired=goal.unpaired, op=op)
+    return from_two_folders(data, targets, unpaired=goal.unpaired, op=op)
 
 
 def _held_out(held: float | str, targets: Path | None, op: str | None) -> Any:
     """The part that is held out, or data of their own."""
-    from recon.training.pairing import beside
+    from recon.training.pairing import from_two_folders
 
     if targets is None:
         return held
@@ -192,7 +192,7 @@ def _held_out(held: float | str, targets: Path | None, op: str | None) -> Any:
         raise typer.BadParameter(
             "give their inputs too, --validation FOLDER", param_hint="--validation-targets"
         )
-    return beside(held, targets, op=op)[0]
+    return from_two_folders(held, targets, op=op)[0]
 
 
 def _is_ours(folder: Path) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recon.training.objective import Fit as Fit
     from recon.training.objective import Objective as Objective
     from recon.training.objective import Setting as Setting
-    from recon.training.pairing import beside as beside
+    from recon.training.pairing import from_two_folders as from_two_folders
     from recon.training.perceptual import VGG19 as VGG19
     from recon.training.schedules import make_schedule as make_schedule
     from recon.training.sources import Images as Images
@@ -52,7 +52,7 @@ _HOMES = {
     "WGAN": "wgan",
     "as_loss": "losses",
     "as_source": "sources",
-    "beside": "pairing",
+    "from_two_folders": "pairing",
     "make_schedule": "schedules",
 }
 __all__ = sorted(_HOMES)

@@ -15,7 +15,7 @@ from recon.training.sources import Images, Pairs, Unpaired, as_source
 NAMED = 3  # files without a mate that an error names
 
 
-def beside(
+def from_two_folders(
     inputs: str | Path, targets: str | Path, *, unpaired: bool = False, op: Any = None
 ) -> tuple[Pairs | Unpaired, Any]:
     """What is trained on where inputs and targets lie apart, and the operator.

@@ -16,7 +16,7 @@ from small_trainings import squares
 import recon
 from recon.cli import main
 from recon.loading import without_suffix
-from recon.training import Pairs, beside
+from recon.training import Pairs
 
 NETWORK = "unet:channels=4,levels=2"
 CLEAN = squares(6)
@@ -47,7 +47,7 @@ def test_files_are_paired_by_name_and_split_by_patient(folders: tuple[Path, Path
     for image in full.rglob("*.npy"):  # another order on the disk, another suffix
         np.savez(image.with_suffix(".npz"), np.load(image))
         image.unlink()
-    source, operator = beside(low, full)
+    source, operator = from_two_folders(low, full)
     assert isinstance(source, Pairs) and operator is None and not source.measured
     assert [source.group(place) for place in range(6)] == [f"patient{n // 2}" for n in range(6)]
     for place in range(6):
@@ -60,7 +60,7 @@ def test_a_compressed_volume_belongs_to_a_plain_one(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         for name, slices in (("p.1", images[:4]), ("p.2", images[4:])):
             recon.save(tmp_path / folder / f"{name}{suffix}", slices, pixel_size=(1.0, 1.0, 1.0))
-    source, _ = beside(tmp_path / "low", tmp_path / "full")
+    source, _ = from_two_folders(tmp_path / "low", tmp_path / "full")
     assert len(source) == 6
     noisy, clean = (recon.load(tmp_path / name).data for name in ("low/p.1.nii.gz", "full/p.1.nii"))
     assert torch.equal(source.sample(1).input, noisy[1]) and torch.equal(source.sample(1).target, clean[1])
@@ -110,7 +110,7 @@ def test_measured_data_are_known_by_their_shape(folders: tuple[Path, Path], tmp_
     ct = recon.operator("ct_parallel", shape=(16, 16), angles=5)
     names = [str(file.relative_to(full)) for file in sorted(full.rglob("*.npy"))]
     scans = written(tmp_path / "scans", ct(CLEAN), names)
-    source, operator = beside(scans, full, op="ct_parallel:angles=5")
+    source, operator = from_two_folders(scans, full, op="ct_parallel:angles=5")
     assert source.measured and operator.domain_shape == (16, 16)
     assert torch.equal(source.sample(3).data, ct(CLEAN[3]))
     options = ["--targets", full, "--op", "ct_parallel:angles=5", "-o", tmp_path / "model", *SETTINGS]
@@ -128,7 +128,7 @@ def test_data_of_several_coils_are_read_whole(folders: tuple[Path, Path], tmp_pa
     mri = recon.operator("mri_cartesian", mask="random_2d:acceleration=2", coil_maps=maps)
     kspace = mri(CLEAN.to(torch.complex64))
     names = [str(file.relative_to(full)) for file in sorted(full.rglob("*.npy"))]
-    source, operator = beside(written(tmp_path / "kspace", kspace, names), full, op=mri)
+    source, operator = from_two_folders(written(tmp_path / "kspace", kspace, names), full, op=mri)
     assert source.measured and operator is mri and len(source) == 6
     for place in range(6):
         assert torch.equal(source.sample(place).data, kspace[place])
@@ -137,12 +137,12 @@ def test_data_of_several_coils_are_read_whole(folders: tuple[Path, Path], tmp_pa
     recon.train("modl:iterations=1,features=2,layers=2,inner=2", data=source, op=mri, **settings)
     fewer = written(tmp_path / "fewer", kspace[:, :3], names)
     with pytest.raises(ValueError, match=r"holds 3 slices or scans in .* have the shape \(4, 16, 16\)"):
-        beside(fewer, full, op=mri)
+        from_two_folders(fewer, full, op=mri)
     volumes = {"kspace": kspace.reshape(2, 3, 4, 16, 16), "images": CLEAN.reshape(2, 3, 16, 16)}
     several = {
         kind: written(tmp_path / f"3-{kind}", data, ["a.npy", "b.npy"]) for kind, data in volumes.items()
     }
-    source, _ = beside(several["kspace"], several["images"], op=mri)
+    source, _ = from_two_folders(several["kspace"], several["images"], op=mri)
     assert torch.equal(source.sample(4).data, kspace[4]) and torch.equal(source.sample(4).target, CLEAN[4])
 
 
