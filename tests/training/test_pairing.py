@@ -16,7 +16,7 @@ from small_trainings import squares
 import recon
 from recon.cli import main
 from recon.loading import without_suffix
-from recon.training import Pairs
+from recon.training import Pairs, from_two_folders
 
 NETWORK = "unet:channels=4,levels=2"
 CLEAN = squares(6)
