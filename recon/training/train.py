@@ -211,7 +211,8 @@ def train(
             module.to(fabric.device)
         record = record_of(setting, goal, source, len(held), loader, options, precision)
         folder = output_folder(output, resume, fabric)
-        identity = identity_of(record, map(source.sample, places[:batch]))
+        # that of the first process: each measures the range of the images on a device of its own
+        identity = fabric.broadcast(identity_of(record, map(source.sample, places[:batch])), src=0)
         loop = FitLoop(fabric, goal, setting, loader, checks, options, folder, identity)
         loop.run()
     prior = prior_of(loop, goal, unit, record, about)
