@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,13 @@ class Measured:
     train: Tensor
     test: Tensor
 
+    @cached_property
+    def tv_weight(self) -> float:
+        """The weight of TV with the best mean PSNR on training images of this row: tuned for its noise, too."""
+        truth, data = self.images.train[:TUNED_ON], self.train[:TUNED_ON]
+        scores = [_psnr(_with_tv(self.op, data, weight), truth) for weight in TV_WEIGHTS]
+        return TV_WEIGHTS[scores.index(max(scores))]
+
 
 def read_images(size: Size, folder: str | Path | None = None, others: Sequence[str | Path] = ()) -> Images:
     """Images of files; without a folder, pieces of the MR slices that ship, which is too little to learn much.
@@ -242,7 +250,7 @@ def compute(measured: Measured, method: str, size: Size, folder: Path, seed: int
     if method == "zero_filled":
         found = measured.op.pinv(measured.test)
     elif method == "tv":
-        settings["weight"] = _tuned_weight(measured)
+        settings["weight"] = measured.tv_weight
         found = _with_tv(measured.op, measured.test, settings["weight"])
     elif method == "admm_net":
         found, settings = _admm_net(measured, size, folder, seed, device)
@@ -259,13 +267,6 @@ def compute(measured: Measured, method: str, size: Size, folder: Path, seed: int
         training_loops=loops[1],
         settings=settings,
     )
-
-
-def _tuned_weight(measured: Measured) -> float:
-    """The weight of TV with the best mean PSNR on training images of this row: tuned for its noise, too."""
-    truth, data = measured.images.train[:TUNED_ON], measured.train[:TUNED_ON]
-    scores = [_psnr(_with_tv(measured.op, data, weight), truth) for weight in TV_WEIGHTS]
-    return TV_WEIGHTS[scores.index(max(scores))]
 
 
 def _with_tv(op: LinearOperator, y: Tensor, weight: float) -> Tensor:
@@ -290,7 +291,7 @@ def _splitting(
     """SCAE, SNLAE or the GAN's generator, trained in the splitting and applied in it."""
     eta = 1.0 if measured.row.noise else 50.0  # without noise the data are all but exact
     rho = 0.5
-    weight = _tuned_weight(measured)
+    weight = measured.tv_weight
     tv = registry.make("prior", ("tv", {"weight": weight}))
     goal: dict[str, Any] = {
         "rho": rho,
@@ -357,9 +358,7 @@ def _trained(
 
 
 def _psnr(images: Tensor, truth: Tensor) -> float:
-    pairs = zip(images.abs(), truth, strict=True)
-    scores = [float(PSNR(data_range=1.0)(image, wanted, item_ndim=2)) for image, wanted in pairs]
-    return sum(scores) / len(scores)
+    return float(PSNR(data_range=1.0)(images.abs(), truth, item_ndim=2).mean())
 
 
 def _square(path: Path, side: int) -> Tensor:
