@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sigpy
 import torch
 import with_deepinv
 import with_odl
+import with_sigpy
 from problems import Posed, inpainting
 from recon_priors import TotalVariation
 from setting import environment, print_table
 from trajectory import Method, Watch, again
-from with_sigpy import MOST, method
+from with_sigpy import MOST
 
 import recon
 
@@ -53,27 +53,6 @@ def ours(posed: Posed, prior: recon.Prior, **options: Any) -> Method:
     return run
 
 
-def with_sigpy(posed: Posed, rho: float) -> Method:
-    """SigPy's ADMM."""
-    mask, y = posed.operator.mask.numpy(), posed.y.numpy()
-
-    def made() -> Any:
-        differences = sigpy.linop.FiniteDifference(y.shape)
-        return sigpy.app.LinearLeastSquares(
-            sigpy.linop.Multiply(y.shape, mask),
-            y,
-            proxg=sigpy.prox.L1Reg(differences.oshape, posed.weight),
-            G=differences,
-            solver="ADMM",
-            rho=rho,
-            max_cg_iter=5,
-            max_iter=MOST,
-            show_pbar=False,
-        )
-
-    return method(made)
-
-
 def isotropic(posed: Posed) -> tuple[recon.Prior, dict[str, Method]]:
     """TV as deepinv and ODL have it."""
     others = {f"deepinv, {name}": run for name, run in with_deepinv.METHODS["inpainting TV"](posed).items()}
@@ -84,7 +63,9 @@ def isotropic(posed: Posed) -> tuple[recon.Prior, dict[str, Method]]:
 def anisotropic(posed: Posed) -> tuple[recon.Prior, dict[str, Method]]:
     """TV as SigPy has it."""
     prior = TotalVariation(posed.weight, isotropic=False, boundary="periodic")
-    return prior, {f"SigPy, ADMM rho={rho:g}": with_sigpy(posed, rho) for rho in (0.1, 0.4)}
+    return prior, {
+        f"SigPy, ADMM rho={rho:g}": with_sigpy.inpainting(posed, rho)["tuned ADMM"] for rho in (0.1, 0.4)
+    }
 
 
 PROBLEMS: dict[str, Callable[[Posed], tuple[recon.Prior, dict[str, Method]]]] = {

@@ -55,7 +55,7 @@ def coils(posed: Posed) -> dict[str, Method]:
     return {"default": method(made)}
 
 
-def inpainting(posed: Posed) -> dict[str, Method]:
+def inpainting(posed: Posed, rho: float = 0.1) -> dict[str, Method]:
     """The same data, as least squares with its finite differences; its TV is anisotropic and periodic."""
     mask, y = posed.operator.mask.numpy(), posed.y.numpy()
 
@@ -67,7 +67,7 @@ def inpainting(posed: Posed) -> dict[str, Method]:
             proxg=sigpy.prox.L1Reg(differences.oshape, posed.weight),
             G=differences,
             solver="ADMM",
-            rho=0.1,
+            rho=rho,
             max_cg_iter=5,
             max_iter=MOST,
             show_pbar=False,
